@@ -1,0 +1,1 @@
+"""Benchmarks: every timing beside a ceiling measured in the same run."""

@@ -1,0 +1,1 @@
+"""Spread: who is alive, how loaded, what is new."""

@@ -1,0 +1,1 @@
+"""Who someone is: key pairs, peer ids, addresses, join tokens."""

@@ -1,0 +1,1 @@
+"""What all agree on: signed entries in hash-chained blocks."""

@@ -1,0 +1,1 @@
+"""Authenticated encrypted links and the streams on them."""

@@ -1,0 +1,1 @@
+"""The composition root: builds one controller, runs it, stops it."""

@@ -1,0 +1,1 @@
+"""Agree: PySyncObj, hardened, over links."""

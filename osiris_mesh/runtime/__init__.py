@@ -1,0 +1,1 @@
+"""Run functions here: bundles, environments, workers."""

@@ -1,0 +1,1 @@
+"""Call functions of an Osiris mesh by name."""
