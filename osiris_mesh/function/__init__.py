@@ -1,0 +1,1 @@
+"""What a function is, wherever it is spoken of: its name, its signature, its specification."""
