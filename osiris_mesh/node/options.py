@@ -1,0 +1,163 @@
+"""What ``init`` and ``join`` were told, saved in the home so that ``start`` needs no arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from osiris_mesh.errors import Conflict, UsageError
+from osiris_mesh.identity.home import Home
+from osiris_mesh.identity.multiaddr import Multiaddr, parse_host_port
+from osiris_mesh.settings import PRESETS
+
+__all__ = ["DEFAULT_LISTEN", "MeshFile", "NodeOptions", "node_name", "write_private"]
+
+DEFAULT_LISTEN: Final = "0.0.0.0:7411"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+
+
+def node_name(text: str) -> str:
+    """Return ``text`` if it can name a node or a mesh.
+
+    Raises:
+        UsageError: It can't.
+    """
+    if not _NAME.match(text):
+        raise UsageError(f"{text!r} can't be a name", fix="use up to 63 letters, digits, _ . and -")
+    return text
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname().partition(".")[0])[:63].lstrip("_.-")
+    return name or "node"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file of the home at once, mode 0600, synced."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_map(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise Conflict(f"{path} is damaged", fix="restore it from a backup, or join again with a new home") from None
+    if not isinstance(value, dict):
+        raise Conflict(f"{path} is damaged", fix="restore it from a backup, or join again with a new home")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Options of one node.
+
+    Attributes:
+        name: Name of the node for people; the machine's name unless given.
+        listen: ``HOST:PORT`` of links, TCP and UDP; port 0 becomes the chosen one once bound.
+        mdns: Announce and look for members by mDNS.
+        seeds: Multiaddrs of members to try besides the saved ones.
+        preset: Settings preset.
+    """
+
+    name: str = field(default_factory=_host_name)
+    listen: str = DEFAULT_LISTEN
+    mdns: bool = True
+    seeds: tuple[str, ...] = ()
+    preset: str = "lan"
+
+    def check(self) -> NodeOptions:
+        """Return these options.
+
+        Raises:
+            UsageError: One of them is wrong; the text says which.
+        """
+        node_name(self.name)
+        parse_host_port(self.listen)
+        for seed in self.seeds:
+            Multiaddr.parse(seed)
+        if self.preset not in PRESETS:
+            raise UsageError(f"no preset is called {self.preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
+        return self
+
+    def save(self, home: Home) -> None:
+        """Write them to the home."""
+        write_private(home.settings_file, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, home: Home) -> NodeOptions:
+        """Read them from the home; defaults where nothing was saved.
+
+        Raises:
+            Conflict: The file is damaged.
+        """
+        if not home.settings_file.exists():
+            return cls()
+        value = _read_map(home.settings_file)
+        known = {item.name for item in fields(cls)}
+        try:
+            value["seeds"] = tuple(value.get("seeds", ()))
+            return cls(**{key: item for key, item in value.items() if key in known}).check()
+        except (TypeError, UsageError) as error:
+            raise Conflict(f"{home.settings_file} is damaged: {error}", fix="correct it or join anew") from None
+
+
+@dataclass(frozen=True, slots=True)
+class MeshFile:
+    """Which mesh a home belongs to, and how far its membership is settled.
+
+    Attributes:
+        mesh_id: 16 bytes.
+        name: Name of the mesh for people.
+        founder: This node writes the genesis if the ledger is still empty.
+        joined_height: Height of the block that admitted this node; until the own ledger is that high, ``members`` are
+            trusted as members, because the admitting member named them over a link it had authenticated.
+        members: Addresses of members, as last known.
+    """
+
+    mesh_id: bytes
+    name: str
+    founder: bool
+    joined_height: int = 0
+    members: tuple[str, ...] = ()
+
+    def save(self, home: Home) -> None:
+        """Write it to the home."""
+        value = asdict(self) | {"mesh_id": self.mesh_id.hex()}
+        write_private(home.mesh_file, json.dumps(value, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, home: Home) -> MeshFile | None:
+        """Read it; None if the home belongs to no mesh.
+
+        Raises:
+            Conflict: The file is damaged.
+        """
+        if not home.mesh_file.exists():
+            return None
+        value = _read_map(home.mesh_file)
+        try:
+            return cls(
+                mesh_id=bytes.fromhex(value["mesh_id"]),
+                name=str(value["name"]),
+                founder=bool(value["founder"]),
+                joined_height=int(value["joined_height"]),
+                members=tuple(str(Multiaddr.parse(member)) for member in value["members"]),
+            )
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise Conflict(f"{home.mesh_file} is damaged: {error}", fix="restore it or join anew") from None
