@@ -2,8 +2,8 @@
 
 An annotation is parsed with ``ast`` and turned into a check once; nothing is ever imported or evaluated. Known are
 ``int float str bytes bool None list dict tuple`` (the last three with or without items), ``Optional``, ``Union``,
-``|``, ``Any``, ``Literal`` and ``Annotated``, also behind ``typing.``. Any other name, and a text that is no expression,
-passes everything: the worker, which has the real class, decides there.
+``|``, ``Any``, ``Literal`` and ``Annotated``, also behind ``typing.``. Any other name, and a text that is no
+expression, passes everything: the worker, which has the real class, decides there.
 
 Decisions, where Python's own answer would not do:
 
