@@ -1,7 +1,7 @@
 """The control methods: what the command line asks the controller of its home, over the Unix socket.
 
-Every method is registered for :attr:`Audience.LOCAL` alone unless the table in ARCHITECTURE.md says otherwise. Bodies and
-answers are packed maps. What changes the mesh is an entry the caller has signed with his own key: the controller
+Every method is registered for :attr:`Audience.LOCAL` alone unless the table in ARCHITECTURE.md says otherwise. Bodies
+and answers are packed maps. What changes the mesh is an entry the caller has signed with his own key: the controller
 carries it, and every node checks it again when it is applied.
 """
 
@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 from osiris_mesh.codec import FRAME, pack, unpack
 from osiris_mesh.errors import CheckFailed, Conflict, Denied, NotFound, OsirisError, UsageError
 from osiris_mesh.function.name import qualified
+from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway.views import function_row, function_view, token_view, user_view
-from osiris_mesh.ledger.entry import MAX_ENTRY
-from osiris_mesh.ledger.outcome import Outcome, Receipt
+from osiris_mesh.ledger.entry import MAX_ENTRY, Entry
+from osiris_mesh.ledger.kinds import FunctionPublish, read
+from osiris_mesh.ledger.outcome import Outcome, Receipt, Refused
 from osiris_mesh.ledger.state import State
 from osiris_mesh.link import Audience, Request, Router, Stream
 
@@ -88,8 +90,8 @@ class Functions(Protocol):
         """Run a bundle's deploy-time tests here; return passed and results."""
         ...
 
-    def check_bundle(self, digest: bytes, name: str, version: str) -> None:
-        """Check that the bundle is in the library and is what the published specification says."""
+    def check_bundle(self, spec: FunctionSpec) -> None:
+        """Check that the bundle is in the library and is what ``spec`` says of it."""
         ...
 
     def instances(self, name: str) -> dict[str, int]:
@@ -216,13 +218,13 @@ class Control:
 
     async def _deploy(self, body: dict[str, Any]) -> dict[str, Any]:
         digest = _field(body, "digest", bytes)
-        name, version = _field(body, "name", str), _field(body, "version", str)
         entries = _entries(body)
-        self._functions.check_bundle(digest, qualified(name), version)
+        spec = _published(entries, digest)
+        self._functions.check_bundle(spec)
         report = await self._functions.test(digest)
         if not report["passed"]:
             raise CheckFailed(
-                f"{name} {version} failed its tests; the version that was active stays",
+                f"{spec.name} {spec.version} failed its tests; the version that was active stays",
                 fix="mend the function or its tests and deploy again",
                 tests=report,
             )
@@ -284,6 +286,22 @@ def _entries(body: Mapping[str, Any]) -> list[bytes]:
         if type(entry) is not bytes or len(entry) > MAX_ENTRY:
             raise UsageError(f"an entry is at most {MAX_ENTRY} bytes")
     return entries
+
+
+def _published(entries: Sequence[bytes], digest: bytes) -> FunctionSpec:
+    """Return what the entries publish under ``digest``; only what is published is worth testing."""
+    for data in entries:
+        entry = Entry.parse(data)
+        if entry.kind == FunctionPublish.KIND:
+            try:
+                published = read(entry.kind, entry.body)
+            except Refused as refusal:
+                raise UsageError(f"the entry can't be published: {refusal}") from None
+            if isinstance(published, FunctionPublish):
+                spec = FunctionSpec.from_wire(published.spec)
+                if spec.digest == digest:
+                    return spec
+    raise UsageError("none of the entries publishes the bundle with this digest")
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:
