@@ -30,6 +30,7 @@ class Domain(bytes, Enum):
     BUNDLE = b"osiris/bundle/v1\0"
     TOKEN = b"osiris/token/v1\0"
     SWIM = b"osiris/swim/v1\0"
+    ADMISSION = b"osiris/admission/v1\0"
 
 
 class KeyPair:

@@ -1,1 +1,1 @@
-"""What all agree on: signed entries in hash-chained blocks."""
+"""The hash-chained ledger: signed entries, blocks, the state they amount to and who may change it."""

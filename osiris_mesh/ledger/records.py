@@ -1,0 +1,113 @@
+"""What the state holds of each thing; every record is immutable and replaced as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from osiris_mesh.function.spec import FunctionSpec
+
+__all__ = ["FunctionRecord", "Member", "TokenRecord", "User", "VersionRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node or a client of the mesh.
+
+    Attributes:
+        peer: Peer id.
+        public_key: The key inside it.
+        name: Name for people.
+        role: ``voter`` (may become one), ``follower`` or ``client``.
+        addresses: Where it said its links are accepted, as multiaddrs; empty for a client.
+        since: Height at which it joined.
+    """
+
+    peer: str
+    public_key: bytes
+    name: str
+    role: str
+    addresses: tuple[str, ...]
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Someone who may sign entries.
+
+    Attributes:
+        key: Public key.
+        name: Name, unique among users.
+        role: viewer, developer, operator or admin.
+        since: Height at which he was added.
+    """
+
+    key: bytes
+    name: str
+    role: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """What is public of a token.
+
+    Attributes:
+        key: Public half of the token key.
+        role: voter, follower or client.
+        grant: Role of the user that comes with it, or ``none``.
+        uses: Joins it is good for.
+        used: Joins it was used for.
+        expires_ms: Wall clock, milliseconds.
+        issuer: Public key of the user who created it.
+        revoked: It is worth nothing.
+        since: Height at which it was created.
+    """
+
+    key: bytes
+    role: str
+    grant: str
+    uses: int
+    used: int
+    expires_ms: int
+    issuer: bytes
+    revoked: bool
+    since: int
+
+    @property
+    def id(self) -> str:
+        """Name for people, as :attr:`osiris_mesh.identity.token.Token.id`."""
+        return self.key.hex()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """One version of a function.
+
+    Attributes:
+        spec: What was published.
+        deprecated: It should not be used any longer.
+        publisher: Public key of the user who signed it.
+        since: Height at which it was published.
+        time_ms: Block time of that.
+    """
+
+    spec: FunctionSpec
+    deprecated: bool
+    publisher: bytes
+    since: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRecord:
+    """One function.
+
+    Attributes:
+        name: Full name.
+        versions: By version, in the order of publication.
+        active: The version that calls without one go to, or None.
+    """
+
+    name: str
+    versions: dict[str, VersionRecord] = field(default_factory=dict)
+    active: str | None = None
