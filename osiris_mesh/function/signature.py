@@ -11,15 +11,17 @@ one in the same file; then it checks simple type hints (:mod:`osiris_mesh.functi
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from osiris_mesh.codec import pack
 from osiris_mesh.errors import RemoteProtocolError, UsageError
 from osiris_mesh.function.hints import MAX_ANNOTATION, Check, check_of
 
-__all__ = ["MAX_PARAMETERS", "Parameter", "Signature"]
+__all__ = ["MAX_PARAMETERS", "Parameter", "Signature", "binding_of"]
 
 MAX_PARAMETERS: Final = 128
 _MAX_NAME: Final = 128
@@ -281,6 +283,11 @@ class Signature:
         else:
             given_text = f"{given} {'was' if given == 1 else 'were'} given"
         return f"{self.name}() takes {takes} positional argument{plural} but {given_text}"
+
+
+def binding_of(wire: Any) -> bytes:
+    """Return the 16 bytes by which caller and controller know that they mean the same signature, of its wire form."""
+    return hashlib.sha256(pack(wire)).digest()[:16]
 
 
 class _Plan:
