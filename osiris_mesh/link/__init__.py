@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from osiris_mesh.link.aio import Link as Link
-    from osiris_mesh.link.aio import Stream as Stream
     from osiris_mesh.link.blocking import BlockingLink as BlockingLink
     from osiris_mesh.link.blocking import BlockingStream as BlockingStream
     from osiris_mesh.link.hello import Hello as Hello
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from osiris_mesh.link.router import Reply as Reply
     from osiris_mesh.link.router import Router as Router
     from osiris_mesh.link.secure import connect_tcp as connect_tcp
+    from osiris_mesh.link.stream import Stream as Stream
     from osiris_mesh.link.unix import UnixServer as UnixServer
     from osiris_mesh.link.unix import connect_unix as connect_unix
     from osiris_mesh.link.unix import link_over as link_over
@@ -42,7 +42,7 @@ _HOME: Final = {
     "Reply": "router",
     "Request": "request",
     "Router": "router",
-    "Stream": "aio",
+    "Stream": "stream",
     "TcpNetwork": "network",
     "UnixServer": "unix",
     "connect_tcp": "secure",
@@ -50,7 +50,7 @@ _HOME: Final = {
     "link_over": "unix",
 }
 
-__all__ = [  # noqa: PLE0604, PLE0605 - the table above is the list
+__all__ = [  # noqa: PLE0604 - the table above is the list
     *_HOME
 ]
 

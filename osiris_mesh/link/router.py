@@ -10,7 +10,7 @@ from osiris_mesh.errors import LocalProtocolError, OsirisError
 from osiris_mesh.link.request import Audience, Request
 
 if TYPE_CHECKING:
-    from osiris_mesh.link.aio import Stream
+    from osiris_mesh.link.stream import Stream
 
 __all__ = ["MAX_METHOD", "DirectHandler", "Reply", "Route", "Router", "StreamHandler", "UnaryHandler"]
 
