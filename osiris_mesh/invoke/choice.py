@@ -17,25 +17,33 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 __all__ = ["Candidate", "Here", "choose", "free_here"]
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """What this node has for one function.
+class Here(Protocol):
+    """What this node has for one function."""
 
-    Attributes:
-        instances: Warm instances.
-        in_flight: Calls they work on.
-        queued: Calls that wait for one.
-        room: Another instance may be started now.
-    """
+    @property
+    def instances(self) -> int:
+        """Warm instances."""
+        ...
 
-    instances: int
-    in_flight: int
-    queued: int
-    room: bool
+    @property
+    def in_flight(self) -> int:
+        """Calls they work on."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for one."""
+        ...
+
+    @property
+    def room(self) -> bool:
+        """Another instance may be started now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """The shell around :mod:`osiris_mesh.invoke.life`: takes a call, finds the version, has it run, answers.
 
 Nothing here touches the disk or looks into arguments and results. What it needs of the parts below stands beside it as
-three Protocols.
+Protocols.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -15,43 +17,57 @@ from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import (
     Conflict,
     DeadlineExceeded,
+    InternalError,
     LimitExceeded,
     NotFound,
     OsirisError,
     Overloaded,
     RemoteProtocolError,
+    Unavailable,
     UsageError,
 )
-from osiris_mesh.function.signature import binding_of
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.invoke.choice import Candidate, Here, free_here
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
-from osiris_mesh.invoke.meter import Meter
-from osiris_mesh.invoke.reference import reference
-from osiris_mesh.link import Audience, Caller, Request, Router
+from osiris_mesh.invoke.meter import Meter, Tally
+from osiris_mesh.invoke.resolver import LedgerView, Resolver
+from osiris_mesh.link import Audience, Caller, Reply, Request, Router
 from osiris_mesh.settings.invoke import InvokeSettings
 
-__all__ = ["Invoker", "LedgerView", "Peers", "Runner"]
+__all__ = ["Invoker", "Peers", "Runner"]
 
 _CALLERS: Final = Audience.LOCAL | Audience.CLIENT | Audience.MEMBER | Audience.FUNCTION
-_MAX_BINDINGS: Final = 4096
 _MAX_CALLER: Final = 128
-
-
-class LedgerView(Protocol):
-    """What the ledger knows of functions; asked on the loop thread, must not block."""
-
-    def active(self, name: str) -> FunctionSpec | None:
-        """Return the active version of a function, by full name."""
-        ...
-
-    def versions(self, name: str) -> Sequence[FunctionSpec]:
-        """Return all published versions of a function, by full name."""
-        ...
+_log = logging.getLogger("osiris.invoke")
 
 
 class Runner(Protocol):
     """What runs functions on this node; all on the loop thread."""
+
+    def begin(
+        self,
+        spec: FunctionSpec,
+        body: bytes,
+        done: Callable[[bytes | OsirisError], None],
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+        caller: Caller,
+    ) -> Callable[[], None] | None:
+        """Hand a call to a warm instance with a free slot, or return None with nothing done.
+
+        Args:
+            spec: What to run.
+            body: Opaque.
+            done: Called once with the answer or the error, unless the call was given up.
+            deadline: Monotonic seconds.
+            headers: ``depth`` and ``version``.
+            caller: For whom.
+
+        Returns:
+            What gives the call up.
+        """
+        ...
 
     async def run(
         self, spec: FunctionSpec, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
@@ -80,6 +96,23 @@ class Peers(Protocol):
         ...
 
 
+class _Call:
+    """One call under way: what was found out when it arrived, and what must be undone when it ends."""
+
+    __slots__ = ("began", "caller", "details", "ends", "idempotent", "onward", "resume", "spec", "tally")
+
+    def __init__(self, spec: FunctionSpec, caller: Caller, began: float, ends: float) -> None:
+        self.spec = spec
+        self.caller = caller
+        self.began = began
+        self.ends = ends
+        self.onward: dict[str, Any] = {}
+        self.details = False
+        self.idempotent = False
+        self.resume: Callable[[], None] | None = None
+        self.tally: Tally | None = None
+
+
 class Invoker:
     """Serves calls of functions by name.
 
@@ -105,6 +138,7 @@ class Invoker:
         rng: random.Random,
     ) -> None:
         self._me = me
+        self._resolver = Resolver(ledger)
         self._ledger = ledger
         self._runner = runner
         self._peers = peers
@@ -113,11 +147,11 @@ class Invoker:
         self._rng = rng
         self._meter = Meter(weight=settings.mean_weight, limit=settings.max_metered)
         self._in_flight = 0
-        self._bindings: dict[bytes, bytes] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def register(self, router: Router) -> None:
         """Serve ``call``, ``call.run`` and ``resolve``."""
-        router.unary("call", self._on_call, allow=_CALLERS)
+        router.direct("call", self._on_call, allow=_CALLERS)
         router.unary("call.run", self.run_here, allow=Audience.MEMBER)
         router.unary("resolve", self._on_resolve, allow=_CALLERS)
 
@@ -130,58 +164,9 @@ class Invoker:
         """Calls this node works on now, those it forwarded and those that were forwarded to it included."""
         return self._in_flight
 
-    # --- resolving -------------------------------------------------------------------------------------------------
-
     def resolve(self, name: str) -> dict[str, Any]:
-        """Return what a caller must know of a function: name, version, digest, signature, binding, and its limits.
-
-        Args:
-            name: Name, with or without ``@version``.
-
-        Raises:
-            UsageError: Not a name.
-            NotFound: No such function or version.
-        """
-        return self._answer(self._find(name))
-
-    def _answer(self, spec: FunctionSpec) -> dict[str, Any]:
-        return {
-            "name": spec.name,
-            "version": spec.version,
-            "digest": spec.digest,
-            "signature": spec.signature,
-            "binding": self._binding(spec),
-            "description": spec.description,
-            "timeout_ms": spec.timeout_ms,
-            "idempotent": spec.idempotent,
-        }
-
-    def _binding(self, spec: FunctionSpec) -> bytes:
-        known = self._bindings.get(spec.digest)
-        if known is None:
-            if len(self._bindings) >= _MAX_BINDINGS:
-                self._bindings.clear()
-            known = self._bindings[spec.digest] = binding_of(spec.signature)
-        return known
-
-    def _find(self, name: str) -> FunctionSpec:
-        wanted = reference(name)
-        if wanted.low is None:
-            spec = self._ledger.active(wanted.name)
-            if spec is not None:
-                return spec
-            known = self._ledger.versions(wanted.name)
-            what = f"{wanted.name} has no active version" if known else f"no function is called {wanted.name}"
-        else:
-            known = self._ledger.versions(wanted.name)
-            spec = wanted.choose(known)
-            if spec is not None:
-                return spec
-            what = (
-                f"no version of {wanted.name} is meant by {name!r}" if known else f"no function is called {wanted.name}"
-            )
-        fix = f"there are {', '.join(spec.version for spec in known[-8:])}" if known else "see: osiris-mesh list"
-        raise NotFound(what, fix=fix, name=wanted.name)
+        """Return what a caller must know of a function; see :meth:`Resolver.resolve`."""
+        return self._resolver.resolve(name)
 
     # --- calling ---------------------------------------------------------------------------------------------------
 
@@ -207,65 +192,65 @@ class Invoker:
             LimitExceeded: Functions call functions too deep.
             Overloaded, Unavailable, WorkerDied, DeadlineExceeded, FunctionError: As the table in ``life.py`` says.
         """
+        call = self._begin(name, deadline, headers, caller)
+        ok = False
+        try:
+            result, facts = await self._live(call, self._life(call), body)
+            ok = True
+        finally:
+            elapsed = self._end(call, ok=ok)
+        return _answer(result, facts, elapsed)
+
+    def _begin(self, name: str, deadline: float | None, headers: Mapping[str, Any], caller: Caller) -> _Call:
+        """Check all that can be checked before anything runs, and count the call in; :meth:`_end` counts it out."""
         settings = self._settings
         if self._in_flight >= settings.max_in_flight:
             raise self._full()
-        spec = self._find(name)
+        spec = self._resolver.find(name)
         binding = headers.get("binding")
-        if binding is not None and binding != self._binding(spec):
+        if binding is not None and binding != self._resolver.binding(spec):
             raise Conflict(
                 f"the signature of {spec.name} is not the one the arguments were bound against",
                 fix="resolve the name again and bind anew",
                 reason="binding",
-                resolved=self._answer(spec),
+                resolved=self._resolver.facts(spec),
             )
-        depth = _depth(headers, settings.max_depth)
-        details = headers.get("details") is True
-        onward: dict[str, Any] = {"depth": depth, "version": spec.version}
-        clock = self._clock
-        began = clock.monotonic()
-        ends = earliest(began, deadline, spec.timeout_ms)
-        if ends <= began:
+        began = self._clock.monotonic()
+        call = _Call(spec, caller, began, earliest(began, deadline, spec.timeout_ms))
+        call.onward = {"depth": _depth(headers, settings.max_depth), "version": spec.version}
+        call.details = headers.get("details") is True
+        call.idempotent = spec.idempotent or headers.get("idempotent") is True
+        if call.ends <= began:
             raise DeadlineExceeded(f"the time for {spec.name} was over before it began")
-        resume = self._runner.pause(caller) if caller.audience is Audience.FUNCTION else None
-        tally = self._meter.begin(spec.name)
+        if caller.audience is Audience.FUNCTION:
+            call.resume = self._runner.pause(caller)
+        call.tally = self._meter.begin(spec.name)
         self._in_flight += 1
-        ok = False
-        try:
-            life = CallLife(
-                spec.name,
-                deadline=ends,
-                attempts=settings.attempts,
-                concurrency=spec.concurrency,
-                idempotent=spec.idempotent or headers.get("idempotent") is True,
-                retry_after_ms=settings.retry_after_ms,
-            )
-            result, facts = await self._live(life, spec, body, onward, caller, ends, details=details)
-            ok = True
-        finally:
-            self._in_flight -= 1
-            elapsed = clock.monotonic() - began
-            self._meter.end(tally, elapsed, ok=ok)
-            if resume is not None:
-                resume()
-        if facts is None:
-            return result
-        facts["elapsed_us"] = int(elapsed * 1e6)
-        return pack([facts, result])
+        return call
 
-    async def _live(
-        self,
-        life: CallLife,
-        spec: FunctionSpec,
-        body: bytes,
-        onward: dict[str, Any],
-        caller: Caller,
-        ends: float,
-        *,
-        details: bool,
-    ) -> tuple[bytes, dict[str, Any] | None]:
-        now = self._clock.monotonic
-        runner = self._runner
+    def _end(self, call: _Call, *, ok: bool) -> float:
+        """Count the call out; return its seconds."""
+        elapsed = self._clock.monotonic() - call.began
+        self._in_flight -= 1
+        if call.tally is not None:
+            self._meter.end(call.tally, elapsed, ok=ok)
+        if call.resume is not None:
+            call.resume()
+        return elapsed
+
+    def _life(self, call: _Call) -> CallLife:
+        return CallLife(
+            call.spec.name,
+            deadline=call.ends,
+            attempts=self._settings.attempts,
+            concurrency=call.spec.concurrency,
+            idempotent=call.idempotent,
+            retry_after_ms=self._settings.retry_after_ms,
+        )
+
+    async def _live(self, call: _Call, life: CallLife, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
+        """Carry out what ``life`` decides until the call has a result or an error."""
+        now, spec, runner = self._clock.monotonic, call.spec, self._runner
         while True:
             here = runner.here(spec)
             # Gossip's figures are gathered only when this node can't take the call at once.
@@ -274,10 +259,12 @@ class Invoker:
             try:
                 match place:
                     case RunHere(warm):
-                        result = await runner.run(spec, body, deadline=ends, headers=onward, caller=caller)
-                        return result, self._facts(spec, warm=warm) if details else None
+                        result = await runner.run(
+                            spec, body, deadline=call.ends, headers=call.onward, caller=call.caller
+                        )
+                        return result, self._facts(spec, warm=warm) if call.details else None
                     case Forward(peer):
-                        return await self._forward(peer, spec, body, onward, caller, ends, details=details)
+                        return await self._forward(peer, call, body)
                     case Failed(error):
                         raise error
             except OsirisError as error:
@@ -287,28 +274,14 @@ class Invoker:
                 if end is not None:
                     raise end.error from None
 
-    async def _forward(
-        self,
-        peer: str,
-        spec: FunctionSpec,
-        body: bytes,
-        onward: dict[str, Any],
-        caller: Caller,
-        ends: float,
-        *,
-        details: bool,
-    ) -> tuple[bytes, dict[str, Any] | None]:
-        headers = {
-            **onward,
-            "name": spec.name,
-            "digest": spec.digest,
-            "caller": (caller.peer or caller.name)[:_MAX_CALLER],
-        }
-        if details:
+    async def _forward(self, peer: str, call: _Call, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
+        caller = (call.caller.peer or call.caller.name)[:_MAX_CALLER]
+        headers = {**call.onward, "name": call.spec.name, "digest": call.spec.digest, "caller": caller}
+        if call.details:
             headers["details"] = True
-        left = max(ends - self._clock.monotonic(), 0.0)
+        left = max(call.ends - self._clock.monotonic(), 0.0)
         reply = await self._peers.call(peer, "call.run", body, timeout=left, headers=headers)
-        if not details:
+        if not call.details:
             return reply, None
         parts = unpack(reply, VALUE)
         if not (isinstance(parts, list) and len(parts) == 2 and isinstance(parts[0], dict) and type(parts[1]) is bytes):
@@ -360,17 +333,89 @@ class Invoker:
 
     # --- methods ---------------------------------------------------------------------------------------------------
 
-    async def _on_call(self, request: Request) -> bytes:
-        headers = request.headers
-        return await self.call(
-            _text(headers, "name"), request.body, deadline=request.deadline, headers=headers, caller=request.caller
-        )
+    def _on_call(self, request: Request, reply: Reply) -> None:
+        """Serve ``call``: on a warm instance of ours without a task, else by a task."""
+        headers, body = request.headers, request.body
+        call = self._begin(_text(headers, "name"), request.deadline, headers, request.caller)
+
+        def done(answer: bytes | OsirisError) -> None:
+            if isinstance(answer, bytes):
+                elapsed = self._end(call, ok=True)
+                facts = self._facts(call.spec, warm=True) if call.details else None
+                reply.send(_answer(answer, facts, elapsed))
+                return
+            life = self._life(call)
+            life.began_here()
+            end = life.failed(self._clock.monotonic(), answer, remote=False)
+            if end is None:
+                self._spawn(call, life, body, reply)
+            else:
+                self._end(call, ok=False)
+                reply.fail(end.error)
+
+        try:
+            give_up = self._runner.begin(
+                call.spec, body, done, deadline=call.ends, headers=call.onward, caller=call.caller
+            )
+        except OsirisError as error:
+            done(error)
+            return
+        if give_up is None:
+            self._spawn(call, self._life(call), body, reply)
+            return
+
+        def cancelled() -> None:
+            give_up()
+            self._end(call, ok=False)
+
+        reply.on_cancel(cancelled)
+
+    def _spawn(self, call: _Call, life: CallLife, body: bytes, reply: Reply) -> None:
+        task = asyncio.get_running_loop().create_task(self._finish(call, life, body, reply))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+        def cancelled() -> None:
+            task.cancel()
+
+        reply.on_cancel(cancelled)
+
+    async def _finish(self, call: _Call, life: CallLife, body: bytes, reply: Reply) -> None:
+        ok = False
+        try:
+            result, facts = await self._live(call, life, body)
+            ok = True
+            reply.send(_answer(result, facts, self._clock.monotonic() - call.began))
+        except OsirisError as error:
+            reply.fail(error)
+        except asyncio.CancelledError:
+            reply.fail(Unavailable(f"the call of {call.spec.name} was stopped", maybe=True))
+            raise
+        except Exception:  # noqa: BLE001 - the outermost edge of a call's task
+            _log.exception("call failed", extra={"function": call.spec.name})
+            reply.fail(InternalError(f"the call of {call.spec.name} failed inside the controller"))
+        finally:
+            self._end(call, ok=ok)
+
+    async def close(self) -> None:
+        """Stop every call that is still under way; its caller is told so."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _on_resolve(self, request: Request) -> bytes:
         body = unpack(request.body)
         if not isinstance(body, dict):
             raise UsageError("resolve takes a map", fix="send {name}")
         return pack(self.resolve(_text(body, "name")))
+
+
+def _answer(result: bytes, facts: dict[str, Any] | None, seconds: float) -> bytes:
+    if facts is None:
+        return result
+    facts["elapsed_us"] = int(seconds * 1e6)
+    return pack([facts, result])
 
 
 def _text(headers: Mapping[str, Any], name: str) -> str:

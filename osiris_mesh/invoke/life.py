@@ -143,6 +143,11 @@ class CallLife:
         self._tried.add(place)
         return Forward(place)
 
+    def began_here(self) -> None:
+        """Take in that the first attempt was begun on this node without asking :meth:`next`."""
+        self._attempts -= 1
+        self._here_tried = True
+
     def failed(self, now: float, error: OsirisError, *, remote: bool) -> Failed | None:
         """Take in that the place just tried failed; return the end of the call, or None to go on with :meth:`next`."""
         if not self._may_repeat(error, remote=remote):

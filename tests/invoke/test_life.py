@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -21,8 +22,17 @@ from osiris_mesh.errors import (
     UsageError,
     WorkerDied,
 )
-from osiris_mesh.invoke.choice import Candidate, Here, choose
+from osiris_mesh.invoke.choice import Candidate, choose
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
+
+
+@dataclass(frozen=True)
+class Here:
+    instances: int
+    in_flight: int
+    queued: int
+    room: bool
+
 
 WARM = Here(1, 0, 0, room=True)
 BUSY = Here(1, 1, 0, room=False)
