@@ -1,0 +1,496 @@
+"""Who is alive: SWIM's failure detector and dissemination as a core without I/O.
+
+Sources: SWIM (Das, Gupta, Motivala, 2002); Lifeguard (Dadgar, Phillips, Currey, 2018); where they leave things open,
+hashicorp/memberlist. Departures: members come from the ledger and from nowhere else, so there is no join and nobody is
+forgotten; every claim about an incarnation carries the subject's signature of it (message.py).
+
+One member as another sees it::
+
+    state     on                                                   goes to
+    UNKNOWN   its own claim of an incarnation, from whomever        ALIVE
+    UNKNOWN   probe failed                                          DEAD (told to nobody: there is no incarnation)
+    ALIVE     probe failed; or a claim of SUSPECT, same or newer    SUSPECT, timer starts
+    SUSPECT   another accuser                                       SUSPECT, timer shortened
+    SUSPECT   timer; or a claim of DEAD, same or newer              DEAD
+    any       a newer incarnation                                   ALIVE
+    any       its own claim of having left, same or newer           LEFT
+
+One probe::
+
+    start          PING to the target
+    probe_timeout  PING_REQ to k others, and PING over the link
+    period's end   no ACK from anybody: failed
+
+A member that hears itself SUSPECT, DEAD or LEFT refutes: it signs a higher incarnation and spreads that.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from osiris_mesh.gossip.awareness import Awareness
+from osiris_mesh.gossip.broadcast import Broadcasts, retransmissions
+from osiris_mesh.gossip.message import MAX_DATAGRAM_UPDATES, MAX_INCARNATION, Kind, Message, PeerState, Update
+from osiris_mesh.gossip.suspicion import Suspicion, least_timeout
+from osiris_mesh.gossip.swim_state import Changed, Effect, Member, Probe, Relay, Send
+from osiris_mesh.settings.gossip import GossipSettings
+
+__all__ = ["Swim"]
+
+_MAX_RELAYS: Final = 256
+_LEAVE_FANOUT: Final = 64
+_NACK_AFTER: Final = 0.8  # of the probe's timeout, as memberlist does: it must arrive before the asker gives up
+
+
+class Swim:
+    """The core. Every method takes the time (monotonic seconds) and returns effects in order.
+
+    Args:
+        me: Our peer id.
+        settings: Periods and counts.
+        incarnation: To begin with: wall-clock milliseconds, so that a restarted node is newer than what it was.
+        prove: Signs an incarnation of ours (message.prove, bound to our key).
+        proven: Checks an update's proof (message.proven).
+        rng: Choices of whom to probe and ask.
+        now: Seconds.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        settings: GossipSettings,
+        *,
+        incarnation: int,
+        prove: Callable[[int, bool], bytes],
+        proven: Callable[[Update], bool],
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        self.me = me
+        self.incarnation = incarnation
+        self.awareness = Awareness(settings.awareness_max)
+        self.refused = 0
+        """Updates whose proof did not hold."""
+        self._settings = settings
+        self._prove = prove
+        self._proven = proven
+        self._rng = rng
+        self._members: dict[str, Member] = {}
+        self._ring: list[str] = []
+        self._place = 0
+        self._broadcasts = Broadcasts()
+        self._probes: dict[int, Probe] = {}
+        self._relays: dict[int, Relay] = {}
+        self._suspected: set[str] = set()
+        self._tell: set[str] = set()
+        self._sequence = rng.getrandbits(32)
+        self._period_at = now
+        self._gossip_at = now
+        self._dead_probe_at = now + settings.dead_probe_interval_s
+        self._sync_at = now + settings.sync_interval_s * rng.uniform(0.5, 1.0)
+        self._leaving = False
+        self._effects: list[Effect] = []
+        self._proof = prove(incarnation, False)  # noqa: FBT003 - a callable's arguments have no names
+        self._broadcasts.put(self._own_claim())
+
+    # what the shell asks and tells
+
+    def view(self) -> dict[str, PeerState]:
+        """Return what is known about every member but ourselves."""
+        return {peer: member.state for peer, member in self._members.items()}
+
+    def state(self, peer: str) -> PeerState | None:
+        """Return what is known about one member, None about a stranger."""
+        member = self._members.get(peer)
+        return None if member is None else member.state
+
+    def set_members(self, peers: Iterable[str], now: float) -> list[Effect]:
+        """Take over who is a member by the ledger; newcomers are probed at once, those gone are forgotten."""
+        wanted = set(peers) - {self.me}
+        for peer in self._members.keys() - wanted:
+            self._forget(peer)
+        for peer in sorted(wanted - self._members.keys()):
+            self._members[peer] = Member()
+            # The paper's section 4.3: a newcomer's place in the round is random.
+            self._ring.insert(self._rng.randrange(len(self._ring) + 1), peer)
+            self._start_probe(peer, now)
+        return self._flush()
+
+    def probe(self, peer: str, now: float) -> list[Effect]:
+        """Probe a member out of turn, on a hint that something happened to it."""
+        member = self._members.get(peer)
+        if member is not None and not self._leaving:
+            self._start_probe(peer, now)
+        return self._flush()
+
+    def sync(self, peer: str) -> list[Effect]:
+        """Exchange views with a member."""
+        member = self._members.get(peer)
+        if member is not None and not self._leaving:
+            self._effects.append(Send(peer, self._everything(Kind.SYNC, member), over_link=True))
+        return self._flush()
+
+    def leave(self) -> list[Effect]:
+        """Say that we stop; nothing is probed from here on."""
+        self._leaving = True
+        self._probes.clear()
+        self._proof = self._prove(self.incarnation, True)  # noqa: FBT003 - a callable's arguments have no names
+        claim = Update(PeerState.LEFT, self.me, self.incarnation, self._proof)
+        self._broadcasts.put(claim)
+        around = self._some(_LEAVE_FANOUT, {PeerState.ALIVE, PeerState.SUSPECT, PeerState.UNKNOWN})
+        for number, peer in enumerate(around):
+            message = Message(Kind.GOSSIP, known=self._members[peer].incarnation, updates=(claim,))
+            self._effects.append(Send(peer, message))
+            if number < self._settings.gossip_fanout:
+                self._effects.append(Send(peer, message, over_link=True))
+        return self._flush()
+
+    def due(self) -> float:
+        """Return when :meth:`tick` has something to do, monotonic seconds; never, once we leave."""
+        if self._leaving:
+            return math.inf
+        due = min(self._period_at, self._dead_probe_at, self._sync_at)
+        if self._broadcasts:
+            due = min(due, self._gossip_at)
+        for probe in self._probes.values():
+            due = min(due, probe.fail_at if probe.asked else probe.ask_at)
+        for relay in self._relays.values():
+            due = min(due, relay.nack_at, relay.until)
+        for peer in self._suspected:
+            suspicion = self._members[peer].suspicion
+            if suspicion is not None:
+                due = min(due, suspicion.deadline)
+        return due
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        if self._leaving:
+            return self._flush()
+        self._forgive(now)
+        self._run_probes(now)
+        self._run_relays(now)
+        self._run_suspicions(now)
+        settings = self._settings
+        if now >= self._period_at:
+            self._period_at = now + self.awareness.scale(settings.probe_interval_s)
+            self._next_probe(now)
+        if now >= self._dead_probe_at:
+            self._dead_probe_at = now + settings.dead_probe_interval_s
+            for peer in self._some(1, {PeerState.DEAD, PeerState.LEFT}):
+                self._start_probe(peer, now, quiet=True)
+        if now >= self._sync_at:
+            self._sync_at = now + settings.sync_interval_s
+            for peer in self._some(1, {PeerState.ALIVE}):
+                self._effects.append(Send(peer, self._everything(Kind.SYNC, self._members[peer]), over_link=True))
+        if self._broadcasts and now >= self._gossip_at:
+            self._gossip_at = now + settings.gossip_interval_s
+            for peer in self._some(settings.gossip_fanout, {PeerState.ALIVE, PeerState.SUSPECT, PeerState.UNKNOWN}):
+                updates = self._updates_for(peer)
+                if updates:
+                    known = self._members[peer].incarnation
+                    self._effects.append(Send(peer, Message(Kind.GOSSIP, known=known, updates=updates)))
+        return self._flush()
+
+    def receive(self, sender: str, message: Message, now: float, *, over_link: bool = False) -> list[Effect]:
+        """Take an authenticated message from a member; a stranger's is ignored.
+
+        Args:
+            sender: Peer id of who sent it.
+            message: What it sent.
+            now: Monotonic seconds.
+            over_link: It came over a link, and an answer goes back the same way.
+        """
+        member = self._members.get(sender)
+        if member is None:
+            return self._flush()
+        synced = message.kind in {Kind.SYNC, Kind.SYNC_ACK}
+        for update in message.updates:
+            self._apply(update, sender, now, synced=synced)
+        if message.known < self.incarnation:
+            self._tell.add(sender)
+        match message.kind:
+            case Kind.PING:
+                self._answer(sender, Kind.ACK, message.sequence, over_link=over_link)
+            case Kind.PING_REQ:
+                self._help(sender, message, now, over_link=over_link)
+            case Kind.ACK:
+                self._take_ack(sender, message.sequence)
+            case Kind.NACK:
+                probe = self._probes.get(message.sequence)
+                if probe is not None and sender in probe.helpers:
+                    probe.nacks.add(sender)
+            case Kind.SYNC if over_link:
+                self._effects.append(Send(sender, self._everything(Kind.SYNC_ACK, member), over_link=True))
+            case _:
+                pass
+        return self._flush()
+
+    # probes
+
+    def _next_probe(self, now: float) -> None:
+        for _ in range(len(self._ring)):
+            if self._place >= len(self._ring):
+                self._place = 0
+                self._rng.shuffle(self._ring)
+            peer = self._ring[self._place]
+            self._place += 1
+            if self._members[peer].state not in {PeerState.DEAD, PeerState.LEFT}:
+                self._start_probe(peer, now)
+                return
+
+    def _start_probe(self, peer: str, now: float, *, quiet: bool = False) -> None:
+        if any(probe.peer == peer and not probe.quiet for probe in self._probes.values()):
+            return
+        member = self._members[peer]
+        settings = self._settings
+        self._sequence = (self._sequence + 1) % 2**32
+        self._probes[self._sequence] = Probe(
+            peer,
+            ask_at=now + self.awareness.scale(settings.probe_timeout_s),
+            fail_at=now + self.awareness.scale(settings.probe_interval_s),
+            quiet=quiet or member.state in {PeerState.DEAD, PeerState.LEFT},
+        )
+        self._effects.append(Send(peer, self._ping(peer, self._sequence)))
+
+    def _ping(self, peer: str, sequence: int) -> Message:
+        return Message(Kind.PING, sequence, known=self._members[peer].incarnation, updates=self._updates_for(peer))
+
+    def _run_probes(self, now: float) -> None:
+        for sequence, probe in list(self._probes.items()):
+            if not probe.asked and now >= probe.ask_at:
+                probe.asked = True
+                if not probe.quiet:
+                    self._ask_others(sequence, probe)
+            if probe.asked and now >= probe.fail_at:
+                del self._probes[sequence]
+                if not probe.quiet:
+                    self._failed(probe, now)
+
+    def _ask_others(self, sequence: int, probe: Probe) -> None:
+        helpers = self._some(self._settings.indirect_probes, {PeerState.ALIVE}, but=probe.peer)
+        probe.helpers.update(helpers)
+        for helper in helpers:
+            message = Message(
+                Kind.PING_REQ,
+                sequence,
+                target=probe.peer,
+                known=self._members[helper].incarnation,
+                updates=self._updates_for(helper),
+            )
+            self._effects.append(Send(helper, message))
+        self._effects.append(Send(probe.peer, self._ping(probe.peer, sequence), over_link=True))
+
+    def _failed(self, probe: Probe, now: float) -> None:
+        # Lifeguard: helpers that did not even send a NACK mean that the trouble may be ours.
+        self.awareness.add(len(probe.helpers) - len(probe.nacks) if probe.helpers else 1)
+        member = self._members[probe.peer]
+        if member.state is PeerState.UNKNOWN:
+            self._set(probe.peer, member, PeerState.DEAD, by=self.me)
+        elif member.state is PeerState.ALIVE:
+            self._suspect(probe.peer, member, self.me, now)
+        elif member.suspicion is not None and member.suspicion.confirm(self.me):
+            self._broadcasts.put(Update(PeerState.SUSPECT, probe.peer, member.incarnation, member.proof, self.me))
+
+    def _take_ack(self, sender: str, sequence: int) -> None:
+        probe = self._probes.get(sequence)
+        if probe is not None:
+            if sender == probe.peer or sender in probe.helpers:
+                del self._probes[sequence]
+                if not probe.quiet:
+                    self.awareness.add(-1)
+            return
+        relay = self._relays.get(sequence)
+        if relay is not None and sender == relay.target:
+            del self._relays[sequence]
+            self._answer(relay.asker, Kind.ACK, relay.sequence, over_link=False, about=relay.target)
+
+    # probes for others
+
+    def _help(self, asker: str, message: Message, now: float, *, over_link: bool) -> None:
+        target = message.target
+        if target == self.me:
+            self._answer(asker, Kind.ACK, message.sequence, over_link=over_link)
+            return
+        if target not in self._members or target == asker or len(self._relays) >= _MAX_RELAYS:
+            return
+        settings = self._settings
+        self._sequence = (self._sequence + 1) % 2**32
+        self._relays[self._sequence] = Relay(
+            asker,
+            message.sequence,
+            target,
+            nack_at=now + _NACK_AFTER * settings.probe_timeout_s,
+            until=now + settings.probe_interval_s,
+        )
+        self._effects.append(Send(target, self._ping(target, self._sequence)))
+
+    def _run_relays(self, now: float) -> None:
+        for sequence, relay in list(self._relays.items()):
+            if now >= relay.nack_at:
+                relay.nack_at = relay.until
+                if relay.asker in self._members and now < relay.until:
+                    self._answer(relay.asker, Kind.NACK, relay.sequence, over_link=False)
+            if now >= relay.until:
+                del self._relays[sequence]
+
+    def _answer(self, peer: str, kind: Kind, sequence: int, *, over_link: bool, about: str = "") -> None:
+        member = self._members.get(peer)
+        if member is None:
+            return
+        updates = self._updates_for(peer, about=about)
+        self._effects.append(Send(peer, Message(kind, sequence, known=member.incarnation, updates=updates), over_link))
+
+    # claims
+
+    def _apply(self, update: Update, sender: str, now: float, *, synced: bool) -> None:
+        if update.peer == self.me:
+            self._refute(update, sender)
+            return
+        member = self._members.get(update.peer)
+        if member is None or (update.accuser and update.accuser != self.me and update.accuser not in self._members):
+            return
+        state = update.state
+        if synced and state is PeerState.DEAD and member.state is not PeerState.UNKNOWN:
+            # memberlist: a death learnt from a whole view may be old; let the dead have its time to refute.
+            state = PeerState.SUSPECT
+        if (update.incarnation, state) <= (member.incarnation, member.state):
+            same = update.incarnation == member.incarnation and state is member.state is PeerState.SUSPECT
+            running = member.suspicion if same and update.proof == member.proof else None
+            if running is not None and running.confirm(update.accuser):
+                self._broadcasts.put(update)
+            return
+        if not self._holds(update, member):
+            self.refused += 1
+            return
+        member.incarnation = update.incarnation
+        member.proof = update.proof
+        if state is PeerState.SUSPECT:
+            self._suspect(update.peer, member, update.accuser, now)
+            return
+        member.accuser = update.accuser
+        self._set(update.peer, member, state, by=update.accuser or update.peer)
+        self._broadcasts.put(update)
+
+    def _holds(self, update: Update, member: Member) -> bool:
+        if update.incarnation == member.incarnation and update.state is not PeerState.LEFT:
+            # Ed25519 signatures are deterministic: the proof we hold is the only one there is.
+            return update.proof == member.proof
+        return self._proven(update)
+
+    def _refute(self, update: Update, sender: str) -> None:
+        if update.incarnation < self.incarnation:
+            self._tell.add(sender)
+            return
+        current = update.incarnation == self.incarnation
+        if current and (self._leaving or update.state is PeerState.ALIVE):
+            return
+        ours = update.proof == self._proof if current and update.state is not PeerState.LEFT else self._proven(update)
+        if not ours:
+            self.refused += 1
+            return
+        if update.incarnation + 1 >= MAX_INCARNATION:
+            return
+        if update.accuser:
+            self.awareness.add(1)
+        self.incarnation = update.incarnation + 1
+        self._proof = self._prove(self.incarnation, self._leaving)
+        self._broadcasts.put(self._own_claim())
+        self._tell.add(sender)
+
+    def _suspect(self, peer: str, member: Member, accuser: str, now: float) -> None:
+        settings = self._settings
+        count = len(self._members) + 1
+        needed = int(settings.suspicion_multiplier) - 2
+        if count - 2 < needed:
+            needed = 0  # so many independent accusers do not exist
+        least = least_timeout(settings.suspicion_multiplier, settings.probe_interval_s, count)
+        member.suspicion = Suspicion(accuser, now=now, needed=needed, least=least, most=least * settings.suspicion_max)
+        member.accuser = accuser
+        self._suspected.add(peer)
+        self._broadcasts.put(Update(PeerState.SUSPECT, peer, member.incarnation, member.proof, accuser))
+        if member.state is not PeerState.SUSPECT:
+            member.state = PeerState.SUSPECT
+            self._effects.append(Changed(peer, PeerState.SUSPECT, accuser))
+
+    def _run_suspicions(self, now: float) -> None:
+        for peer in list(self._suspected):
+            member = self._members[peer]
+            if member.suspicion is not None and now >= member.suspicion.deadline:
+                member.accuser = self.me
+                self._set(peer, member, PeerState.DEAD, by=self.me)
+                self._broadcasts.put(member.claim(peer))
+
+    def _set(self, peer: str, member: Member, state: PeerState, *, by: str) -> None:
+        member.suspicion = None
+        self._suspected.discard(peer)
+        if state is not member.state:
+            member.state = state
+            self._effects.append(Changed(peer, state, by))
+
+    # what rides along
+
+    def _own_claim(self) -> Update:
+        state = PeerState.LEFT if self._leaving else PeerState.ALIVE
+        return Update(state, self.me, self.incarnation, self._proof)
+
+    def _updates_for(self, peer: str, *, about: str = "") -> tuple[Update, ...]:
+        first: list[Update] = []
+        member = self._members[peer]
+        if member.state in {PeerState.SUSPECT, PeerState.DEAD, PeerState.LEFT} and member.proof:
+            # Lifeguard's buddy: who is accused learns of it from the very next message.
+            first.append(member.claim(peer))
+        if peer in self._tell:
+            self._tell.discard(peer)
+            first.append(self._own_claim())
+        if about:
+            other = self._members.get(about)
+            if other is not None and other.proof:
+                first.append(other.claim(about))
+        limit = retransmissions(self._settings.retransmit_multiplier, len(self._members) + 1)
+        for update in self._broadcasts.take(MAX_DATAGRAM_UPDATES - len(first), limit):
+            if update not in first:
+                first.append(update)
+        return tuple(first)
+
+    def _everything(self, kind: Kind, receiver: Member) -> Message:
+        claims = [self._own_claim()]
+        claims += [member.claim(peer) for peer, member in self._members.items() if member.proof]
+        return Message(kind, known=receiver.incarnation, updates=tuple(claims))
+
+    def _some(self, count: int, states: set[PeerState], *, but: str = "") -> list[str]:
+        fitting = [peer for peer, member in self._members.items() if member.state in states and peer != but]
+        return fitting if len(fitting) <= count else self._rng.sample(fitting, count)
+
+    def _forgive(self, now: float) -> None:
+        """Time in which this process did not run is no time in which others were silent."""
+        late = now - self.due()
+        if late <= self._settings.probe_timeout_s:
+            return
+        for probe in self._probes.values():
+            probe.ask_at += late
+            probe.fail_at += late
+        for peer in self._suspected:
+            suspicion = self._members[peer].suspicion
+            if suspicion is not None:
+                suspicion.delay(late)
+
+    def _forget(self, peer: str) -> None:
+        del self._members[peer]
+        self._suspected.discard(peer)
+        self._tell.discard(peer)
+        self._broadcasts.forget(peer)
+        place = self._ring.index(peer)
+        self._ring.pop(place)
+        if place < self._place:
+            self._place -= 1
+        for sequence in [key for key, probe in self._probes.items() if probe.peer == peer]:
+            del self._probes[sequence]
+        for sequence in [key for key, relay in self._relays.items() if peer in {relay.asker, relay.target}]:
+            del self._relays[sequence]
+
+    def _flush(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
