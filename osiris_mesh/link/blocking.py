@@ -282,11 +282,15 @@ class BlockingLink:
         timeout: float | None = None,
         headers: Mapping[str, Any] | None = None,
         urgent: bool = False,
+        end: bool = False,
     ) -> BlockingStream:
-        """Open a stream; arguments and errors as :meth:`osiris_mesh.link.Link.open`."""
+        """Open a stream; arguments and errors as :meth:`osiris_mesh.link.Link.open`.
+
+        ``end``: ``body`` is all we send, so that a unary method can be begun now and its answer received later.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            stream = self._open(method, body, timeout, deadline, headers, end=False, urgent=urgent)
+            stream = self._open(method, body, timeout, deadline, headers, end=end, urgent=urgent)
             self._push()
             self._pass_on()
             return stream
