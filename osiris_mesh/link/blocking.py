@@ -351,6 +351,12 @@ class BlockingLink:
                     self._socket.send(self._boxes.goodbye(), socket.MSG_DONTWAIT)
             self._lose("it was closed here")
 
+    def abandon(self) -> None:
+        """Close this process's descriptor alone: in a child after a fork, where the link is the parent's."""
+        self.closed = True
+        self._why = "it belongs to the parent process"
+        self._socket.close()
+
     def __enter__(self) -> BlockingLink:
         return self
 
