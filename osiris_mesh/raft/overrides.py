@@ -1,0 +1,685 @@
+"""What is put right in PySyncObj 0.3.17, all of it, in one place.
+
+The row is that of the table in ``DESIGN.md``; each has its test, ``tests/raft/test_rows.py::test_row_<number>``, which
+shows the defect on bare PySyncObj and its absence here. "Paper" is Ongaro and Ousterhout, *In Search of an
+Understandable Consensus Algorithm (Extended Version)*, 2014; "thesis" is Ongaro's, 2014.
+
+    row  where below                                          paper or thesis
+     1   _append_entries: commit only what was verified       paper, figure 2, AppendEntries 5
+     2   _merge: cut on a conflict only                       paper, figure 2, AppendEntries 3, 4
+     3   _install: raises, the node stops                     paper, figure 13
+     4   _next_node_idx: term and bounds                      paper, 5.1 (stale messages)
+     5   _vote: once, members only                            paper, 5.2
+     6   change_voters: one at a time                         thesis, 4.1, and Ongaro's correction of 2015
+     7   journal.py: snapshot and log are one file            paper, 7
+     8   journal.py, message.py: entries are tuples           -
+     9   journal.py                                           paper, figure 2, persistent state
+    10   __applyLogEntries: collects, calls nobody            paper, 5.3
+    11   __sendAppendEntries: no chunks at all                -
+    12   __tryLogCompaction: journal.py only                  paper, 7
+    13   _follow_configuration; learners                      thesis, 4.1, 4.2.1
+    14   _follow_configuration; change_voters                 thesis, 4.1, 4.2.2
+    15   _elections, _pre_vote                                thesis, 9.6, 4.2.3
+    16   _merge, _next_node_idx                               paper, 5.3 (the optimisation), 5.1
+    17   engine.py: settings; read_round                      thesis, 6.2, 6.4
+    18   _install: refuses, answers waiters                   paper, figure 13
+    21   ground.py, message.py                                -
+    22   __sendAppendEntries: bounded slices                  -
+    23   __sendAppendEntries: bounded flight                  thesis, 10.2.1
+
+The class bears PySyncObj's name, so that ``self.__name`` here is PySyncObj's private ``name``: Python mangles both to
+``_SyncObj__name``. Names with one underscore are ours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from osiris_mesh.errors import CheckFailed
+from osiris_mesh.raft.configuration import COMMAND, configuration
+from osiris_mesh.raft.ground import now, syncobj
+from osiris_mesh.raft.journal import Journal
+from osiris_mesh.raft.message import Message
+from osiris_mesh.raft.outbox import Outbox, Peer
+from osiris_mesh.raft.status import Committed, Installed
+from osiris_mesh.settings import RaftSettings
+
+__all__ = ["CANDIDATE", "FOLLOWER", "LEADER", "SyncObj"]
+
+FOLLOWER: Final = 0
+CANDIDATE: Final = 1
+LEADER: Final = 2
+_FAIL = syncobj.FAIL_REASON
+_APPLY_SLICE: Final = 1024
+
+
+class _NoPoller:
+    """There is nothing to poll: messages come from the engine."""
+
+    def poll(self, _timeout: float) -> None:
+        """Return at once."""
+
+
+class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
+    """PySyncObj, hardened; all calls on one thread.
+
+    Attributes:
+        handed_over: What was committed or installed since the owner last emptied it, in order.
+        round_heard: For each peer the highest read round it echoed in this term (row 17).
+    """
+
+    # PySyncObj's private state that is touched here.
+    __raftState: Any
+    __raftCurrentTerm: Any
+    __raftLog: Any
+    __raftLeader: Any
+    __raftCommitIndex: Any
+    __raftLastApplied: Any
+    __raftNextIndex: Any
+    __raftMatchIndex: Any
+    __raftElectionDeadline: Any
+    __newAppendEntriesTime: Any
+    __lastResponseTime: Any
+    __leaderCommitIndex: Any
+    __transferInProgress: Any
+    __votedForNodeId: Any
+    __noopIDx: Any
+    __selfNode: Any
+    __otherNodes: Any
+    __readonlyNodes: Any
+    __connectedNodes: Any
+    __commandsLocalCounter: Any
+    __commandsWaitingCommit: Any
+    __commandsWaitingReply: Any
+
+    def __init__(self, peer: str, journal: Journal, outbox: Outbox, settings: RaftSettings, rng: random.Random) -> None:
+        self._rng = rng
+        self._nodes: dict[str, Peer] = {}
+        self._settings = settings
+        self._outbox = outbox
+        self._leader_heard = float("-inf")
+        self._pre_votes: set[str] = set()
+        self._pre_vote_round = 0
+        self._pre_vote_won = False
+        self._votes: set[str] = set()
+        self._known_configuration: tuple[int, tuple[str, ...]] = (0, ())
+        self._probing: set[Any] = set()
+        self._due: set[Any] = set()
+        self._told: dict[Any, int] = {}
+        self._flight: dict[Any, deque[int]] = {}
+        self._read_round = 0
+        self.round_heard: dict[str, int] = {}
+        self.on_read_index: Callable[[Any, Message], None] = lambda _node, _message: None
+        self.handed_over: list[Committed | Installed] = []
+        conf = syncobj.SyncObjConf(
+            autoTick=False,
+            journalFile=journal,
+            raftMinTimeout=settings.election_min_s,
+            raftMaxTimeout=settings.election_max_s,
+            appendEntriesPeriod=settings.heartbeat_s,
+            connectionTimeout=settings.election_max_s,
+            leaderFallbackTimeout=settings.quorum_s,
+            commandsQueueSize=0,
+            commandsWaitLeader=True,
+            dynamicMembershipChange=False,  # rows 13, 14: the configuration comes from the log, see below
+            fullDumpFile=None,
+            useFork=False,
+        )
+        super().__init__(self.node(peer), [], conf, transport=outbox)
+        self._poller = _NoPoller()
+        # Answers to requests of an earlier life of this process must not match requests of this one.
+        self.__commandsLocalCounter = rng.getrandbits(48)
+        self.__raftLastApplied = journal.base[1]
+        self._follow_configuration()
+        if self.voters == (peer,):
+            self.__raftElectionDeadline = 0.0
+
+    def node(self, peer: str) -> Peer:
+        """Return the one object that stands for ``peer``."""
+        found = self._nodes.get(peer)
+        if found is None:
+            found = self._nodes[peer] = Peer(peer)
+        return found
+
+    # What the engine reads.
+
+    @property
+    def state(self) -> int:
+        """FOLLOWER, CANDIDATE or LEADER."""
+        return int(self.__raftState)
+
+    @property
+    def leader(self) -> str | None:
+        """Peer id of the leader heard from."""
+        return None if self.__raftLeader is None else str(self.__raftLeader.id)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The configuration in force."""
+        journal: Journal = self.__raftLog
+        return journal.voters
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this node is in it."""
+        return self.__selfNode.id in self.voters
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry."""
+        return int(self.__raftLog[-1][1])
+
+    @property
+    def established(self) -> bool:
+        """Whether this node leads and has committed an entry of its term (thesis, 6.4)."""
+        return bool(self.__raftState == LEADER and self.__raftLastApplied >= self.__noopIDx)
+
+    @property
+    def next_deadline(self) -> float:
+        """When the next tick is needed though nothing happens."""
+        if self.__raftState == LEADER:
+            return float(self.__newAppendEntriesTime)
+        return float(self.__raftElectionDeadline)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this leader's own disk is a majority, so that another tick commits at once."""
+        alone = self.__raftState == LEADER and not self.__otherNodes
+        return bool(alone and self.__raftCommitIndex < self.last_index)
+
+    def match_index(self, peer: str) -> int:
+        """Return up to where ``peer`` is known to hold this leader's log."""
+        return int(self.__raftMatchIndex.get(self.node(peer), 0))
+
+    # Ticks.
+
+    def _onTick(self, timeToWait: float = 0.0) -> None:  # noqa: ARG002, N802, N803 - PySyncObj's names
+        self._elections()
+        super()._onTick(0.0)
+
+    def _checkCommandsToApply(self) -> None:  # noqa: N802 - PySyncObj's name
+        super()._checkCommandsToApply()
+        if self.__raftState == LEADER:
+            self._send_due()
+
+    def __generateRaftTimeout(self) -> float:  # noqa: N802 - PySyncObj's name
+        low, high = self._settings.election_min_s, self._settings.election_max_s
+        return low + (high - low) * self._rng.random()
+
+    def _postpone_election(self) -> None:
+        self.__raftElectionDeadline = now() + self.__generateRaftTimeout()
+
+    # Row 15: nobody stands for election who could not win, or who would depose a leader that lives.
+
+    def _elections(self) -> None:
+        self._outbox.by_transfer = False
+        if self.__raftState == LEADER or self.__raftElectionDeadline >= now():
+            return
+        if not self.is_voter:
+            self._postpone_election()
+            self._forget_leader()
+            return
+        if self.__transferInProgress:
+            self._outbox.by_transfer = True
+            return
+        if self._pre_vote_won:
+            self._pre_vote_won = False
+            return
+        self._postpone_election()
+        self._forget_leader()
+        self._pre_vote_round += 1
+        self._pre_votes = {self.__selfNode.id}
+        for node in self.__otherNodes:
+            self._outbox.send(node, self._candidacy("pre_vote", self.__raftCurrentTerm + 1))
+        if self._is_majority(self._pre_votes):
+            self.__raftElectionDeadline = 0.0
+
+    def _candidacy(self, kind: str, term: int) -> Message:
+        last = self.__raftLog[-1]
+        return {
+            "type": kind,
+            "term": term,
+            "last_log_index": last[1],
+            "last_log_term": last[2],
+            "round": self._pre_vote_round,
+        }
+
+    def _is_majority(self, peers: set[str]) -> bool:
+        voters = self.voters
+        return 2 * sum(peer in peers for peer in voters) > len(voters)
+
+    def _leader_is_fresh(self) -> bool:
+        heard = now() - self._leader_heard < self._settings.election_min_s
+        return bool(heard or self.__raftState == LEADER)
+
+    def _forget_leader(self) -> None:
+        if self.__raftLeader is not None:
+            self.__raftLeader = None
+            self._leader_heard = float("-inf")
+            self.__onLeaderChanged()
+
+    def _pre_vote(self, node: Any, message: Message) -> None:
+        last = self.__raftLog[-1]
+        granted = (
+            not self._leader_is_fresh()
+            and message["term"] > self.__raftCurrentTerm
+            and (message["last_log_term"], message["last_log_index"]) >= (last[2], last[1])
+        )
+        answer = {"type": "pre_vote_answer", "term": self.__raftCurrentTerm}
+        self._outbox.send(node, {**answer, "round": message["round"], "granted": granted})
+
+    def _pre_vote_answer(self, node: Any, message: Message) -> None:
+        if self.__raftState == LEADER or self._leader_is_fresh():
+            return
+        if message["term"] > self.__raftCurrentTerm:
+            # Its term would never be reached by pre-votes alone.
+            self._step_down(message["term"])
+        elif message["granted"] and message["round"] == self._pre_vote_round and self._pre_votes:
+            self._pre_votes.add(node.id)
+            if self._is_majority(self._pre_votes):
+                self._pre_votes = set()
+                self._pre_vote_won = True
+                self.__raftElectionDeadline = 0.0
+
+    def _step_down(self, term: int) -> None:
+        """Paper, 5.1: a later term makes a follower of anyone."""
+        self.__setCurrentTerm(term, None)
+        self.__setState(FOLLOWER)
+        self._forget_leader()
+        self._postpone_election()
+
+    # Messages.
+
+    def __onMessageReceived(self, node: Any, message: Message) -> None:  # noqa: N802 - PySyncObj's name
+        match message["type"]:
+            case "append_entries" | "install_snapshot":
+                self._append_entries(node, message)
+            case "commit":
+                self._commit(node, message)
+            case "next_node_idx":
+                self._next_node_idx(node, message)
+            case "request_vote":
+                self._request_vote(node, message)
+            case "response_vote":
+                self._vote(node, message)
+            case "pre_vote":
+                self._pre_vote(node, message)
+            case "pre_vote_answer":
+                self._pre_vote_answer(node, message)
+            case "apply_command_response":
+                self._forwarded(node, message)
+            case "apply_command" if self.__raftState != LEADER:
+                refusal = {"type": "apply_command_response", "request_id": message["request_id"]}
+                self._outbox.send(node, {**refusal, "error": _FAIL.NOT_LEADER})
+            case "read_index" | "read_index_answer":
+                self.on_read_index(node, message)
+            case "timeout_now" if not self.is_voter:
+                pass
+            case _:
+                super().__onMessageReceived(node, message)
+
+    def _request_vote(self, node: Any, message: Message) -> None:
+        if self._leader_is_fresh() and not message["transfer"]:
+            return
+        if message["term"] == self.__raftCurrentTerm and self.__votedForNodeId == node.id:
+            # It asks again: our answer was lost.
+            self._outbox.send(node, {"type": "response_vote", "term": message["term"]})
+            return
+        super().__onMessageReceived(node, message)
+
+    def _vote(self, node: Any, message: Message) -> None:
+        """Row 5: one vote of each voter in each term."""
+        if self.__raftState != CANDIDATE or message["term"] != self.__raftCurrentTerm:
+            return
+        if node in self.__otherNodes and node.id not in self._votes:
+            self._votes.add(node.id)
+            super().__onMessageReceived(node, message)
+
+    def __setCurrentTerm(self, term: int, vote: str | None) -> None:  # noqa: N802 - PySyncObj's name
+        if term != self.__raftCurrentTerm:
+            self._votes = set()
+            self._pre_votes = set()
+            self._pre_vote_won = False
+        super().__setCurrentTerm(term, vote)
+
+    def _append_entries(self, node: Any, message: Message) -> None:
+        """Paper, figure 2, AppendEntries, and figure 13, InstallSnapshot."""
+        term = message["term"]
+        if term < self.__raftCurrentTerm:
+            # Row 16: PySyncObj says nothing, and a deposed leader goes on until it notices the silence.
+            self._answer(node, self.last_index + 1, success=False)
+            return
+        if term == self.__raftCurrentTerm and (
+            self.__raftState == LEADER or (self.__raftLeader is not None and self.__raftLeader != node)
+        ):
+            return  # there is one leader in a term (paper, 5.2): this is not it
+        if term > self.__raftCurrentTerm:
+            self.__transferInProgress = False
+            self.__setCurrentTerm(term, None)
+        self._leader_heard = now()
+        self._pre_votes = set()
+        if not self.__transferInProgress:
+            self._postpone_election()
+        if self.__raftLeader != node:
+            self.__onLeaderChanged()
+            self.__raftLeader = node
+        self.__setState(FOLLOWER)
+        self.__leaderCommitIndex = message["commit_index"]
+        verified = self._merge(node, message) if message["type"] == "append_entries" else self._install(message)
+        if verified is None:
+            return
+        self._answer(node, verified + 1, success=True, round_=message.get("round", 0))
+        # Rows 1 and 2: what lies beyond ``verified`` may be a dead leader's.
+        self.__raftCommitIndex = max(self.__raftCommitIndex, min(message["commit_index"], verified))
+        self._follow_configuration()
+
+    def _merge(self, node: Any, message: Message) -> int | None:
+        """Make the log agree with the message; return up to where it does, None if its beginning does not fit."""
+        journal: Journal = self.__raftLog
+        previous, entries = message["prevLogIdx"], message["entries"]
+        committed, base, last = self.__raftCommitIndex, journal[0][1], journal[-1][1]
+        if previous > last:
+            self._answer(node, last + 1, reset=True, round_=message["round"])
+            return None
+        if previous < base:
+            # Committed here, hence the same there (paper, 5.4.3).
+            entries = entries[base - previous :]
+            if not entries:
+                return int(committed)
+            previous = base
+        elif (found := journal[previous - base][2]) != message["prevLogTerm"]:
+            if previous <= committed:
+                raise _diverged(previous)
+            first = previous
+            while first > committed + 1 and journal[first - 1 - base][2] == found:
+                first -= 1
+            self._answer(node, first, reset=True, round_=message["round"])
+            return None
+        for place, (_, index, term) in enumerate(entries):
+            if index <= last:
+                if journal[index - base][2] == term:
+                    continue
+                if index <= committed:
+                    raise _diverged(index)
+                journal.deleteEntriesFrom(index - base)
+            for entry in entries[place:]:
+                journal.add(*entry)
+            break
+        return int(previous + len(entries))
+
+    def _install(self, message: Message) -> int:
+        """Take a snapshot if it is ahead of what is committed here; return up to where the logs agree."""
+        journal: Journal = self.__raftLog
+        index, term = message["index"], message["index_term"]
+        if index <= self.__raftCommitIndex:
+            return int(self.__raftCommitIndex)  # row 18: never back
+        if journal.term_at(index) == term:
+            return int(index)  # the log holds all of it: nothing to replace (figure 13, 6)
+        journal.install(index, term, message["voters"], message["data"])  # row 3: an error stops the node
+        self.__raftCommitIndex = self.__raftLastApplied = index
+        self.handed_over.append(Installed(index, term, message["data"]))
+        for waiting in sorted(at for at in self.__commandsWaitingCommit if at <= index):
+            for _, callback in self.__commandsWaitingCommit.pop(waiting):
+                callback(None, _FAIL.UNKNOWN_OUTCOME)  # row 18: skipped, not lost
+        return int(index)
+
+    def _commit(self, node: Any, message: Message) -> None:
+        """Learn at once what the leader committed, without an answer and without waiting for a heartbeat."""
+        if self.__raftState == LEADER or message["term"] != self.__raftCurrentTerm or self.__raftLeader != node:
+            return
+        journal: Journal = self.__raftLog
+        index = message["commit_index"]
+        if index > self.__raftCommitIndex and journal.term_at(index) == message["commit_term"]:
+            self.__raftCommitIndex = index
+
+    def _answer(
+        self, node: Any, following: int, *, success: bool = False, reset: bool = False, round_: int = 0
+    ) -> None:
+        message = {"type": "next_node_idx", "term": self.__raftCurrentTerm, "next_node_idx": following}
+        self._outbox.send(node, {**message, "success": success, "reset": reset, "round": round_})
+
+    def _next_node_idx(self, node: Any, message: Message) -> None:
+        """Row 4: an answer counts in the term it was given in, from whom it was asked, about entries that exist."""
+        if message["term"] > self.__raftCurrentTerm:
+            self._step_down(message["term"])
+            return
+        if self.__raftState != LEADER or message["term"] != self.__raftCurrentTerm:
+            return
+        following = message["next_node_idx"]
+        if node not in self.__raftMatchIndex or not 1 <= following <= self.last_index + 1:
+            return
+        self.__lastResponseTime[node] = now()
+        self.round_heard[node.id] = max(self.round_heard.get(node.id, 0), message["round"])
+        if message["success"]:
+            match = self.__raftMatchIndex[node] = max(self.__raftMatchIndex[node], following - 1)
+            self.__raftNextIndex[node] = max(self.__raftNextIndex[node], match + 1)
+            self._probing.discard(node)
+            flight = self._flight.get(node)
+            while flight and flight[0] <= match:
+                flight.popleft()
+        elif message["reset"]:
+            following = max(following, self.__raftMatchIndex[node] + 1)
+            if node not in self._probing or following != self.__raftNextIndex[node]:
+                self.__raftNextIndex[node] = following
+                self._probing.add(node)
+                self._due.add(node)
+                self._flight.pop(node, None)
+
+    def _forwarded(self, node: Any, message: Message) -> None:
+        """Say at once what became of a command whose entry overtook the answer that names it."""
+        journal: Journal = self.__raftLog
+        if "error" not in message and message["log_idx"] <= self.__raftLastApplied:
+            term = journal.term_at(message["log_idx"]) if message["log_idx"] > journal.base[1] else None
+            if term is not None:
+                callback = self.__commandsWaitingReply.pop(message["request_id"], None)
+                if callback is not None:
+                    done = term == message["log_term"]
+                    place = (term, message["log_idx"])
+                    callback(place if done else None, _FAIL.SUCCESS if done else _FAIL.DISCARDED)
+                return
+        super().__onMessageReceived(node, message)
+
+    # Sending.
+
+    def __onBecomeLeader(self) -> None:  # noqa: N802 - PySyncObj's name
+        self._probing, self._due, self._told, self._flight = set(), set(), {}, {}
+        self._read_round, self.round_heard = 0, {}
+        self._forget_learners()
+        super().__onBecomeLeader()
+
+    def __sendAppendEntries(self) -> None:  # noqa: N802 - PySyncObj's name
+        """Speak to everyone: heartbeats, with what there is to send."""
+        self.__newAppendEntriesTime = now() + self._settings.heartbeat_s
+        for node in self.__otherNodes | self.__readonlyNodes:
+            if node in self.__connectedNodes:
+                self._send_to(node, heartbeat=True)
+
+    def _send_due(self) -> None:
+        """Speak to whom there is something new to say."""
+        last, commit = self.last_index, self.__raftCommitIndex
+        journal: Journal = self.__raftLog
+        for node in self.__otherNodes | self.__readonlyNodes:
+            if node not in self.__connectedNodes:
+                continue
+            if node in self._probing:
+                if node in self._due:
+                    self._send_to(node, heartbeat=True)
+                continue
+            if self.__raftNextIndex[node] <= last:
+                self._send_to(node, heartbeat=False)
+            known = min(commit, self.__raftMatchIndex[node])
+            term = journal.term_at(known)
+            if known > self._told.get(node, 0) and term is not None:
+                self._told[node] = known
+                notice = {"type": "commit", "term": self.__raftCurrentTerm}
+                self._outbox.send(node, {**notice, "commit_index": known, "commit_term": term})
+
+    def _send_to(self, node: Any, *, heartbeat: bool) -> None:
+        self._due.discard(node)
+        journal: Journal = self.__raftLog
+        flight = self._flight.setdefault(node, deque())
+        while True:
+            following = self.__raftNextIndex[node]
+            base, last = journal[0][1], journal[-1][1]
+            message: Message = {"term": self.__raftCurrentTerm, "commit_index": self.__raftCommitIndex}
+            if following <= base:
+                message |= {"index": base, "index_term": journal[0][2], "voters": list(journal.voters_at(base))}
+                self._outbox.send(node, {"type": "install_snapshot", **message, "data": journal.snapshot})
+                self.__raftNextIndex[node] = base + 1
+                self._probing.add(node)
+                return
+            full = len(flight) >= self._settings.flight_messages
+            entries = [] if full or following > last else self._entries_from(following)
+            if not entries and not heartbeat:
+                return
+            previous = following - 1
+            message |= {"prevLogIdx": previous, "prevLogTerm": journal[previous - base][2], "entries": entries}
+            self._outbox.send(node, {"type": "append_entries", **message, "round": self._read_round})
+            if node in self._probing or not entries:
+                return  # one at a time until it is known where the logs part (as etcd's StateProbe)
+            heartbeat = False
+            flight.append(entries[-1][1])
+            self.__raftNextIndex[node] = entries[-1][1] + 1
+            self._told[node] = max(self._told.get(node, 0), min(self.__raftCommitIndex, entries[-1][1]))
+
+    def _entries_from(self, index: int) -> list[tuple[bytes, int, int]]:
+        """Return the entries of one message: row 22, PySyncObj copies the whole tail to take its first part."""
+        journal: Journal = self.__raftLog
+        place, size, limit = index - journal[0][1], 0, self._settings.batch_bytes
+        entries: list[tuple[bytes, int, int]] = []
+        for entry in journal[place : place + _APPLY_SLICE]:
+            entries.append(entry)
+            size += len(entry[0])
+            if size >= limit:
+                break
+        return entries
+
+    def start_read_round(self) -> int:
+        """Return the number peers must echo before a read; the next heartbeats, sent at once, carry it."""
+        self._read_round += 1
+        self.__sendAppendEntries()
+        return self._read_round
+
+    # Applying.
+
+    def __applyLogEntries(self) -> bool:  # noqa: N802 - PySyncObj's name
+        """Row 10: collect what is committed; the engine hands it over once the tick is durable."""
+        journal: Journal = self.__raftLog
+        while self.__raftLastApplied < self.__raftCommitIndex:
+            place = self.__raftLastApplied + 1 - journal[0][1]
+            count = min(self.__raftCommitIndex - self.__raftLastApplied, _APPLY_SLICE)
+            for command, index, term in journal[place : place + count]:
+                if command[0] == COMMAND:
+                    self.handed_over.append(Committed(index, term, command[1:]))
+                for waiting_term, callback in self.__commandsWaitingCommit.pop(index, ()):
+                    done = waiting_term == term
+                    callback((term, index) if done else None, _FAIL.SUCCESS if done else _FAIL.DISCARDED)
+            self.__raftLastApplied += count
+        return False
+
+    def __tryLogCompaction(self) -> None:  # noqa: N802 - PySyncObj's name
+        """Rows 7 and 12: the engine compacts, log and snapshot in one file."""
+
+    # Rows 6, 13, 14: who votes is what the log says.
+
+    def __parseChangeClusterRequest(self, _command: bytes) -> None:  # noqa: N802 - PySyncObj's name
+        """Keep PySyncObj from changing its sets on its own."""
+
+    def _follow_configuration(self) -> None:
+        """Make PySyncObj's set of other voters what the latest configuration in the log says."""
+        journal: Journal = self.__raftLog
+        known = (journal.voters_index, journal.voters)
+        if known == self._known_configuration:
+            return
+        self._known_configuration = known
+        others = {self.node(peer) for peer in journal.voters if peer != self.__selfNode.id}
+        for node in self.__otherNodes - others - self.__readonlyNodes:
+            self._drop(node)
+        for node in others - self.__otherNodes - self.__readonlyNodes:
+            self._begin_with(node)
+        self.__readonlyNodes -= others
+        self.__otherNodes = others
+
+    def _begin_with(self, node: Any) -> None:
+        self.__raftNextIndex[node] = self.last_index + 1
+        self.__raftMatchIndex[node] = 0
+        self.__lastResponseTime[node] = now()
+
+    def _drop(self, node: Any) -> None:
+        for table in (self.__raftNextIndex, self.__raftMatchIndex, self.__lastResponseTime, self._told, self._flight):
+            table.pop(node, None)
+        self._probing.discard(node)
+        self._due.discard(node)
+
+    def teach(self, peer: str) -> None:
+        """Send the log to ``peer`` though it has no vote (thesis, 4.2.1): it must catch up first."""
+        node = self.node(peer)
+        if node not in self.__otherNodes and node not in self.__readonlyNodes:
+            self.__readonlyNodes.add(node)
+            self._begin_with(node)
+            self._probing.add(node)
+            self._due.add(node)
+
+    def stop_teaching(self, peer: str) -> None:
+        """Stop it, unless ``peer`` has become a voter."""
+        node = self.node(peer)
+        if node in self.__readonlyNodes:
+            self.__readonlyNodes.discard(node)
+            self._drop(node)
+
+    def _forget_learners(self) -> None:
+        for node in list(self.__readonlyNodes):
+            self.stop_teaching(node.id)
+
+    @property
+    def may_change_voters(self) -> bool:
+        """Row 6: the term's no-op and the last change are committed."""
+        journal: Journal = self.__raftLog
+        return self.established and journal.voters_index <= self.__raftCommitIndex
+
+    def change_voters(self, voters: set[str], callback: Callable[[Any, int], None]) -> None:
+        """Append a configuration that differs by one voter from the one in force; in force at once (thesis, 4.1)."""
+        journal: Journal = self.__raftLog
+        if not self.may_change_voters or len(voters ^ set(journal.voters)) != 1 or self.__selfNode.id not in voters:
+            callback(None, _FAIL.REQUEST_DENIED)
+            return
+        leaving = set(journal.voters) - voters
+        index, term = self.last_index + 1, self.__raftCurrentTerm
+        journal.add(configuration(voters), index, term)
+        self.__commandsWaitingCommit[index].append((term, callback))
+        for peer in leaving:
+            # Who leaves is told so, else it would wait for a leader that never speaks to it again.
+            self.__readonlyNodes.add(self.node(peer))
+        self._follow_configuration()
+        self._send_due()
+
+    # Connections.
+
+    def __onNodeDisconnected(self, node: Any) -> None:  # noqa: N802 - PySyncObj's name
+        super().__onNodeDisconnected(node)
+        self._flight.pop(node, None)
+        if node == self.__raftLeader and self.__raftState != LEADER:
+            # A link that breaks says sooner than silence that the leader died; a pre-vote finds out at no cost.
+            self._leader_heard = float("-inf")
+            soon = now() + self._settings.heartbeat_s * (0.5 + self._rng.random())
+            self.__raftElectionDeadline = min(self.__raftElectionDeadline, soon)
+            self.__onLeaderChanged()
+
+    def __onNodeConnected(self, node: Any) -> None:  # noqa: N802 - PySyncObj's name
+        super().__onNodeConnected(node)
+        if node in self.__raftNextIndex:
+            # What was under way is lost; before the first answer of a term only a guess is possible.
+            known = self.__raftMatchIndex[node]
+            self.__raftNextIndex[node] = known + 1 if known else self.last_index + 1
+            self._probing.add(node)
+            self._due.add(node)
+
+
+def _diverged(index: int) -> CheckFailed:
+    return CheckFailed(
+        f"the leader's log contradicts entry {index}, which is committed here: the voters' histories have parted",
+        fix="compare the chains with `ledger verify` on all nodes before anything else; this node has stopped",
+    )
