@@ -1,1 +1,1 @@
-"""The command line: parse, call the SDK, render."""
+"""The command line: parse, ask the controller through the SDK, render. One file per noun."""

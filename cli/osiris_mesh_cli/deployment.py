@@ -1,0 +1,203 @@
+"""What a deployment does: builds bundles, chooses versions, uploads, signs, has them tested and published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from osiris_mesh.errors import Conflict, NotFound, OsirisError
+from osiris_mesh.function.name import Version
+from osiris_mesh_cli.control import Controller
+
+if TYPE_CHECKING:
+    from osiris_mesh.runtime.build import Overrides
+    from osiris_mesh.runtime.bundle import Bundle
+
+__all__ = ["Known", "Plan", "choose_version", "deploy", "describe"]
+
+FIRST_VERSION: Final = "1.0.0"
+_TESTS_SECONDS: Final = 660.0
+_UPLOAD_SECONDS: Final = 120.0
+_TRIES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of a function before it is deployed.
+
+    Attributes:
+        active: The active version, or None.
+        digests: Digest in hexadecimal by version.
+    """
+
+    active: str | None = None
+    digests: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, described: dict[str, Any] | None) -> Known:
+        """Return what an answer of ``function.describe`` says; None: there is no such function."""
+        if described is None:
+            return cls(None, {})
+        return cls(described["active"], {item["version"]: item["digest"] for item in described["history"]})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which version to deploy.
+
+    Attributes:
+        version: Semantic version.
+        changed: There is something to do.
+    """
+
+    version: str
+    changed: bool
+
+
+def choose_version(known: Known, wanted: str | None, digest_as: Callable[[str], str]) -> Plan:
+    """Return the version a deployment gets.
+
+    A bundle's digest covers its version, so "the same code" means: built as that version, it has that version's digest.
+
+    Args:
+        known: What is there.
+        wanted: The version asked for; None: the active one if nothing changed, else the next patch.
+        digest_as: Digest of the bundle built as some version.
+
+    Raises:
+        Conflict: The wanted version exists with other code.
+    """
+    digests = known.digests or {}
+    if wanted is not None:
+        there = digests.get(wanted)
+        if there is not None and there != digest_as(wanted):
+            raise Conflict(
+                f"version {wanted} is there with other code, and a version never changes",
+                fix="give it a new version, or leave --version out",
+                version=wanted,
+            )
+        return Plan(wanted, changed=there is None or known.active != wanted)
+    if known.active is not None and digests.get(known.active) == digest_as(known.active):
+        return Plan(known.active, changed=False)
+    if not digests:
+        return Plan(FIRST_VERSION, changed=True)
+    return Plan(str(max(Version.parse(version) for version in digests).next_patch()), changed=True)
+
+
+def describe(controller: Controller, name: str) -> dict[str, Any] | None:
+    """Return what the controller knows of a function, or None."""
+    try:
+        return controller.ask("function.describe", {"name": name})
+    except NotFound:
+        return None
+
+
+def deploy(
+    controller: Controller,
+    path: str,
+    *,
+    say: Callable[[str], None],
+    name: str | None = None,
+    namespace: str | None = None,
+    version: str | None = None,
+    runtime: str | None = None,
+    overrides: Overrides | None = None,
+    must_exist: bool = False,
+) -> list[dict[str, Any]]:
+    """Deploy the function or functions of a file or folder and return what became of each.
+
+    Returns:
+        Maps with name, version, digest (hexadecimal), changed and tests.
+
+    Raises:
+        OsirisError: It can't be built, fails its tests, is refused, or nobody answers.
+    """
+    from osiris_mesh.runtime.build import build_bundles  # noqa: PLC0415 - only a deployment builds
+    from osiris_mesh.runtime.bundle import Bundle  # noqa: PLC0415
+    from osiris_mesh.runtime.lock import lock_dependencies  # noqa: PLC0415
+
+    def lock(requirements: Sequence[str], python: str) -> bytes:
+        say(f"locking {len(requirements)} {'dependency' if len(requirements) == 1 else 'dependencies'} …")
+        return lock_dependencies(requirements, python)
+
+    bundles = build_bundles(
+        path,
+        name=name,
+        namespace=namespace,
+        version=version or FIRST_VERSION,
+        runtime=runtime,
+        overrides=overrides,
+        lock=lock,
+    )
+    return [_deploy_one(controller, bundle, version, say, Bundle.make, must_exist=must_exist) for bundle in bundles]
+
+
+def _deploy_one(
+    controller: Controller,
+    built: Bundle,
+    wanted: str | None,
+    say: Callable[[str], None],
+    make: Callable[..., Bundle],
+    *,
+    must_exist: bool,
+) -> dict[str, Any]:
+    name = built.spec.name
+    described = describe(controller, name)
+    if described is None and must_exist:
+        raise NotFound(
+            f"there is no function {name} to update", fix=f"deploy it: osiris-mesh deploy PATH --name {name}"
+        )
+    variants: dict[str, Bundle] = {built.spec.version: built}
+
+    def built_as(version: str) -> Bundle:
+        if version not in variants:
+            spec = replace(built.spec, version=version)
+            variants[version] = make(spec, built.files, lock=built.lock, tests=built.tests, roots=built.roots)
+        return variants[version]
+
+    plan = choose_version(Known.of(described), wanted, lambda version: built_as(version).digest.hex())
+    if not plan.changed:
+        digest = built_as(plan.version).digest.hex()
+        return {"name": name, "version": plan.version, "digest": digest, "changed": False, "tests": None}
+    version = plan.version
+    for _ in range(_TRIES):
+        bundle = built_as(version)
+        say(f"{name} {version}: {len(bundle.data)} bytes, {len(bundle.tests)} tests …")
+        try:
+            answer = _publish(controller, bundle)
+        except Conflict as error:
+            # A removed function's numbers stay taken: they never mean other code again.
+            if wanted is not None or error.details.get("why") != "exists":
+                raise
+            version = str(Version.parse(version).next_patch())
+            continue
+        return {
+            "name": name,
+            "version": version,
+            "digest": bundle.digest.hex(),
+            "changed": True,
+            "tests": answer.get("tests"),
+            "height": answer.get("height"),
+        }
+    raise Conflict(f"{name} has no free version near {version}", fix="give one with --version")
+
+
+def _publish(controller: Controller, bundle: Bundle) -> dict[str, Any]:
+    from osiris_mesh.ledger.kinds import FunctionActivate, FunctionPublish  # noqa: PLC0415 - brings NaCl
+
+    spec = bundle.spec
+    controller.mesh.upload(bundle.data, timeout=_UPLOAD_SECONDS)
+    entries = controller.sign([FunctionPublish(spec.to_wire()), FunctionActivate(spec.name, spec.version)])
+    return controller.ask("function.deploy", {"digest": bundle.digest, "entries": entries}, timeout=_TESTS_SECONDS)
+
+
+def failed_tests(error: OsirisError) -> list[str]:
+    """Return a line for each test that did not hold, from a :class:`CheckFailed` of a deployment."""
+    tests = error.details.get("tests")
+    results = tests.get("results", []) if isinstance(tests, dict) else []
+    return [
+        f"  failed: {item.get('name', '?')}: {item.get('detail', item.get('message', ''))}"
+        for item in results
+        if isinstance(item, dict) and not item.get("passed", item.get("ok"))
+    ]

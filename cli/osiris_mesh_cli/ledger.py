@@ -1,0 +1,80 @@
+"""``ledger log show verify``: what was recorded, by whom, and whether it still holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from osiris_mesh_cli.control import Controller
+from osiris_mesh_cli.session import Session, command, noun
+from osiris_mesh_cli.tables import clean, pairs, table, time_text
+
+app = noun("The ledger: hash-chained blocks of signed entries.")
+_VERIFY_SECONDS: Final = 600.0
+
+
+def _row(entry: dict[str, Any]) -> list[object]:
+    outcome = "" if entry["accepted"] else f"REFUSED: {entry['reason']}"
+    who = str(entry["author_name"] or entry["author"][:16])
+    what = f"{entry['summary']} {outcome}".strip()
+    return [entry["height"], time_text(int(entry["time_ms"])), entry["kind"], who, what]
+
+
+@command(app, example="ledger log --limit 5\nledger log --from 12 --json")
+def log(
+    session: Session,
+    start: Annotated[
+        int | None, typer.Option("--from", metavar="HEIGHT", min=0, help="Begin at this block; the last if not given.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many blocks at most.")] = 20,
+) -> None:
+    """Show the entries of the last blocks, the newest first, or of those from a height downwards."""
+    with Controller(session.home) as controller:
+        now = controller.ask("node.status")
+        first = int(now["height"]) if start is None else start
+        blocks = controller.ask("ledger.log", {"from": first, "limit": limit})["blocks"]
+    entries = [entry for block in blocks for entry in reversed(block["entries"])]
+    session.result(
+        {"height": now["height"], "tip": now["tip"], "entries": entries, "blocks": blocks},
+        lambda: table(["HEIGHT", "TIME", "KIND", "BY", "WHAT"], [_row(entry) for entry in entries]),
+    )
+
+
+@command(app, example="ledger show 12")
+def show(
+    session: Session, height: Annotated[int, typer.Argument(metavar="HEIGHT", min=0, help="Height of the block.")]
+) -> None:
+    """Show one block with all its entries."""
+    with Controller(session.home) as controller:
+        value = controller.ask("ledger.show", {"height": height})
+
+    def text() -> str:
+        facts = [(key, item) for key, item in value.items() if key != "entries"]
+        parts = [pairs(facts)]
+        for entry in value["entries"]:
+            inside = [(key, item) for key, item in entry.items() if key not in {"kind", "body"}]
+            parts.append(f"{clean(entry['kind'])}\n{_indented(inside)}")
+            parts.append(_indented(list(entry.get("body", {}).items())))
+        return "\n\n".join(part for part in parts if part)
+
+    session.result(value, text)
+
+
+def _indented(items: list[tuple[str, Any]]) -> str:
+    return "\n".join(f"  {line}" for line in pairs(items).splitlines())
+
+
+@command(app, example="ledger verify")
+def verify(session: Session) -> int:
+    """Check every hash, signature and link of this node's copy of the chain; exit code 1 if one does not hold."""
+    with Controller(session.home) as controller:
+        value = controller.ask("ledger.verify", timeout=_VERIFY_SECONDS)
+
+    def text() -> str:
+        if value["valid"]:
+            return f"valid: height {value['height']}, {value['entries']} entries, tip {value['tip'][:16]}…"
+        return "\n".join(["NOT VALID", *(f"  {clean(str(problem))}" for problem in value["problems"])])
+
+    session.result(value, text)
+    return 0 if value["valid"] else 1

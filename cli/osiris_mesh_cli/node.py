@@ -1,0 +1,220 @@
+"""``init join start stop restart leave drain``: the life of one node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from osiris_mesh.errors import NotFound, UsageError
+from osiris_mesh_cli.control import Controller
+from osiris_mesh_cli.session import Session, command, noun
+from osiris_mesh_cli.tables import pairs
+from osiris_mesh_cli.values import seconds
+
+app = noun("One node.")
+
+ListenOption = Annotated[
+    str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where links are accepted; port 0: any free one.")
+]
+HttpOption = Annotated[
+    str, typer.Option("--http", metavar="off", help="HTTP gateway; this version has none, so: off.", show_default=True)
+]
+NoMdnsFlag = Annotated[bool, typer.Option("--no-mdns", help="Neither announce nor look around by mDNS.")]
+DetachFlag = Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")]
+NodeNameOption = Annotated[
+    str | None, typer.Option("--node-name", metavar="NAME", help="Name of this node for people; the machine's if not.")
+]
+PresetOption = Annotated[str, typer.Option("--preset", metavar="local|lan|wan", help="Set of timings.")]
+TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait at most.")]
+
+_READY_SECONDS = 60.0
+_LOOK_AROUND_SECONDS = 3.0
+
+
+def _options(
+    listen: str | None, http: str, no_mdns: bool, node_name: str | None, preset: str, seeds: list[str] | None = None
+) -> Any:
+    from osiris_mesh.node.options import NodeOptions  # noqa: PLC0415 - only what prepares a home needs it
+
+    if http != "off":
+        raise UsageError("this version has no HTTP gateway", fix="leave --http out, or say --http off")
+    given: dict[str, Any] = {"mdns": not no_mdns, "preset": preset, "seeds": tuple(seeds or ())}
+    if listen is not None:
+        given["listen"] = listen
+    if node_name is not None:
+        given["name"] = node_name
+    return NodeOptions(**given).check()
+
+
+def _run(session: Session, detach: bool, shape: Callable[[dict[str, Any]], tuple[dict[str, Any], str]]) -> int:
+    """Run the home's controller; ``shape`` turns its report into the command's result."""
+    from osiris_mesh_cli.process import run_detached, run_foreground  # noqa: PLC0415 - most commands start nothing
+
+    if detach:
+        value, text = shape(run_detached(session.home, _READY_SECONDS))
+        session.result(value, text)
+        return 0
+
+    def announce(ready: dict[str, Any]) -> None:
+        if "error" in ready:
+            # The controller itself says it on stderr and ends with the error's exit code.
+            if session.json:
+                session.result(ready)
+            return
+        value, text = shape(ready)
+        session.result(value, text)
+        session.say("ready; Ctrl-C stops this node")
+
+    return run_foreground(session.home, announce)
+
+
+def _facts(ready: dict[str, Any]) -> list[tuple[str, object]]:
+    listen = ready.get("listen") or []
+    return [
+        ("mesh", f"{ready.get('name') or ''} {ready['mesh_id']}".strip()),
+        ("peer", ready["peer_id"]),
+        ("listen", "  ".join(listen) if isinstance(listen, list) else listen),
+    ]
+
+
+@command(app, example="init --name home\ninit --listen 127.0.0.1:0 --no-mdns --detach --json")
+def init(
+    session: Session,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the mesh; made up if not given.")] = "",
+    listen: ListenOption = None,
+    http: HttpOption = "off",
+    no_mdns: NoMdnsFlag = False,
+    detach: DetachFlag = False,
+    node_name: NodeNameOption = None,
+    preset: PresetOption = "lan",
+) -> int:
+    """Create a mesh with this node as its first member, and run it."""
+    from osiris_mesh.node.prepare import create_mesh  # noqa: PLC0415 - only init needs it
+
+    create_mesh(session.home, _options(listen, http, no_mdns, node_name, preset), name)
+
+    def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        hint = "let others join with a token: osiris-mesh token create"
+        return {"http": None, **ready}, f"created a mesh\n{pairs(_facts(ready))}\n{hint}"
+
+    return _run(session, detach, shape)
+
+
+@command(app, example="join osm1…\njoin osm1… --listen 127.0.0.1:0 --no-mdns --detach --json")
+def join(
+    session: Session,
+    token: Annotated[str | None, typer.Argument(metavar="[TOKEN]", help="From: osiris-mesh token create.")] = None,
+    seed: Annotated[
+        list[str] | None,
+        typer.Option("--seed", metavar="ADDRESS", help="Where a member answers; several may be given."),
+    ] = None,
+    listen: ListenOption = None,
+    http: HttpOption = "off",
+    no_mdns: NoMdnsFlag = False,
+    detach: DetachFlag = False,
+    node_name: NodeNameOption = None,
+    preset: PresetOption = "lan",
+) -> int:
+    """Join a mesh with a token from one of its members, and run this node."""
+    from osiris_mesh.node.options import MeshFile  # noqa: PLC0415 - only what prepares a home needs it
+    from osiris_mesh.node.prepare import join_mesh, pending_token  # noqa: PLC0415 - the same
+
+    options = _options(listen, http, no_mdns, node_name, preset, seed)
+    if token is not None:
+        join_mesh(session.home, token, options)
+    elif MeshFile.load(session.home) is None and pending_token(session.home) is None:
+        return _look_around(session, mdns=options.mdns)
+
+    def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        value = {"http": None, "role": None, "members": [], **ready}
+        facts = [*_facts(ready), ("role", ready.get("role")), ("members", len(value["members"]))]
+        return value, f"joined the mesh\n{pairs(facts)}"
+
+    return _run(session, detach, shape)
+
+
+def _look_around(session: Session, *, mdns: bool) -> int:
+    """Say which meshes are near; joining one takes a token."""
+    start = "start one here with: osiris-mesh init; or join with a token: osiris-mesh join TOKEN"
+    if not mdns:
+        raise NotFound("no token was given, and --no-mdns forbids to look around", fix=start)
+    from osiris_mesh_cli.around import meshes_near  # noqa: PLC0415 - brings zeroconf
+
+    session.say(f"looking around for {_LOOK_AROUND_SECONDS:.0f} s …")
+    found = meshes_near(_LOOK_AROUND_SECONDS)
+    if not found:
+        raise NotFound("no mesh was found near here", fix=start, meshes=[])
+    lines = ", ".join(f"{mesh.mark} at {', '.join(mesh.addresses)}" for mesh in found)
+    raise NotFound(
+        f"a token is needed to join; near here: {lines}",
+        fix="on one of its members: osiris-mesh token create; then here: osiris-mesh join TOKEN",
+        meshes=[{"mesh": mesh.mark, "addresses": list(mesh.addresses)} for mesh in found],
+    )
+
+
+@command(app, example="start\nstart --detach")
+def start(session: Session, detach: DetachFlag = False) -> int:
+    """Run this node with what `init` or `join` was told."""
+    from osiris_mesh.node.options import MeshFile  # noqa: PLC0415 - only what prepares a home needs it
+    from osiris_mesh.node.prepare import hold, pending_token  # noqa: PLC0415 - the same
+
+    if MeshFile.load(session.home) is None and pending_token(session.home) is None:
+        raise NotFound(
+            f"{session.home.path} belongs to no mesh",
+            fix="create one with: osiris-mesh init, or join one with: osiris-mesh join TOKEN",
+        )
+    with hold(session.home):
+        pass  # an early, plain refusal if a controller runs; the controller itself holds it from then on
+
+    def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        return {"state": "running", "http": None, **ready}, f"running\n{pairs(_facts(ready))}"
+
+    return _run(session, detach, shape)
+
+
+def _end(session: Session, method: str, timeout: float) -> dict[str, Any]:
+    """Ask the controller to end, and wait until it has."""
+    from osiris_mesh_cli.process import wait_released  # noqa: PLC0415 - most commands end nothing
+
+    with Controller(session.home) as controller:
+        answer = controller.ask(method, timeout=timeout)
+    wait_released(session.home, timeout)
+    return answer
+
+
+@command(app, example="stop")
+def stop(session: Session, timeout: TimeoutOption = "60s") -> None:
+    """Stop this node: it takes no more work, finishes what it has, hands over leadership, ends."""
+    answer = _end(session, "node.stop", seconds(timeout))
+    session.result(answer | {"state": "stopped"}, "stopped")
+
+
+@command(app, example="restart --json")
+def restart(session: Session, timeout: TimeoutOption = "60s") -> int:
+    """Stop this node if it runs, and start it again, detached."""
+    from osiris_mesh_cli.process import is_held  # noqa: PLC0415 - most commands start nothing
+
+    if is_held(session.home):
+        _end(session, "node.stop", seconds(timeout))
+
+    def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        return {"state": "running", "http": None, **ready}, f"running\n{pairs(_facts(ready))}"
+
+    return _run(session, True, shape)  # noqa: FBT003 - detached
+
+
+@command(app, example="leave")
+def leave(session: Session, timeout: TimeoutOption = "60s") -> None:
+    """Leave the mesh for good: the ledger no longer names this node, and it stops."""
+    answer = _end(session, "node.leave", seconds(timeout))
+    session.result(answer, "left the mesh; this home can be removed")
+
+
+@command(app, example="drain")
+def drain(session: Session, timeout: TimeoutOption = "60s") -> None:
+    """Take no more work and finish what there is; the node stays a member and runs on."""
+    with Controller(session.home) as controller:
+        answer = controller.ask("node.drain", timeout=seconds(timeout))
+    session.result(answer, f"{answer.get('state', 'drained')}; osiris-mesh restart takes up work again")
