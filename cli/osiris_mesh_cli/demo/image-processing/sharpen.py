@@ -1,0 +1,1 @@
+../../../../examples/image-processing/sharpen.py
