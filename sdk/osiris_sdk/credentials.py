@@ -1,0 +1,68 @@
+"""What a client token gives a client: an identity, the network key and where members answer. Loads NaCl."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+
+from osiris_mesh.errors import OsirisError, Unavailable, UsageError
+from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.identity.multiaddr import Multiaddr
+from osiris_mesh.identity.token import Token
+from osiris_mesh.link.hello import Hello
+
+__all__ = ["Credentials"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Read from a token.
+
+    Attributes:
+        key: The client's identity.
+        network_key: The mesh's secret, without which nobody answers.
+        mesh_id: 16 bytes.
+        members: Where to connect, each with the peer id that must answer.
+    """
+
+    key: KeyPair
+    network_key: bytes = field(repr=False)
+    mesh_id: bytes
+    members: tuple[Multiaddr, ...]
+
+    @classmethod
+    def from_token(cls, text: str) -> Credentials:
+        """Read a client token.
+
+        Raises:
+            UsageError: Not a token, not a client's, expired, or without a member's address.
+        """
+        token = Token.parse(text)
+        fix = "create one on a member with: osiris-mesh token create --role client"
+        if token.role != "client":
+            raise UsageError(f"this is a token to join as a {token.role}, not a client's", fix=fix)
+        if token.expires_ms <= time.time_ns() // 1_000_000:
+            raise UsageError("the client token has expired", fix=fix)
+        members = tuple(member for member in token.members if member.peer)
+        if not members:
+            raise UsageError("the client token names no member's address", fix=fix)
+        return cls(token.key, token.network_key, token.mesh_id, members)
+
+    def hello(self) -> Hello:
+        """Return what the client says of itself on a new link."""
+        return Hello(self.mesh_id, role="client", serial=time.time_ns() // 1000)
+
+    def shuffled(self) -> list[Multiaddr]:
+        """Return the members in random order, so that clients spread over them."""
+        return random.sample(self.members, len(self.members))
+
+
+def nobody(count: int, last: OsirisError | None) -> Unavailable:
+    """Return the error for when none of ``count`` members could be reached."""
+    why = f": {last.what}" if last is not None else ""
+    return Unavailable(
+        f"none of the {count} members named in the token answers{why}",
+        fix="check that one of them runs and can be reached from here, or make a new token",
+        maybe=False,
+    )

@@ -1,0 +1,281 @@
+"""The SDK for programs that wait: :class:`Mesh`."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from osiris_mesh.codec import VALUE, pack, unpack
+from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable, UsageError
+from osiris_mesh.link.blocking import BlockingStream
+from osiris_sdk.function import RemoteFunction
+from osiris_sdk.line import CONNECT_S, Line, connector
+from osiris_sdk.options import Options
+from osiris_sdk.resolved import Resolved
+from osiris_sdk.talk import REQUEST_S, Exchange, Talks, may_resend
+from osiris_sdk.target import read_target
+
+__all__ = ["Calls", "Mesh"]
+
+_PIECE: Final = 256 * 1024
+_UPLOAD_S: Final = 120.0
+
+
+class Calls:
+    """Calls with fixed options; :meth:`Mesh.options` makes one.
+
+    Args:
+        line: The way to the controller.
+        talks: What is said there.
+        options: How calls are made.
+    """
+
+    def __init__(self, line: Line, talks: Talks, options: Options) -> None:
+        self._line = line
+        self._talks = talks
+        self._options = options
+
+    def options(
+        self, *, timeout: float | None = None, idempotent: bool | None = None, version: str | None = None
+    ) -> Calls:
+        """Return the same with other options; what is not given stays as it is.
+
+        Args:
+            timeout: Seconds for a whole call.
+            idempotent: A call may be repeated elsewhere if a node dies under it.
+            version: Which version of the function: ``1.4.2``, ``1.4``, ``^1.4``, ``~1.4.2``.
+        """
+        now = self._options
+        return Calls(
+            self._line,
+            self._talks,
+            Options(
+                now.timeout if timeout is None else timeout,
+                now.idempotent if idempotent is None else idempotent,
+                now.version if version is None else version,
+            ),
+        )
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function and return its result; every argument goes to the function.
+
+        Args:
+            name: ``namespace/name``, ``name`` in the default namespace, or either with ``@version``.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+
+        Raises:
+            TypeError: The arguments don't fit its signature; nothing was sent.
+            FunctionError: The function raised; type, message and its own traceback are attributes.
+            NotFound: No such function or version.
+            DeadlineExceeded: Time ran out.
+            Overloaded, Denied, LimitExceeded, WorkerDied: As they say.
+            Unavailable: The controller can't be reached; ``details["maybe"]`` says whether the call may have run.
+        """
+        return self._line.run(self._talks.call(name, args, kwargs, self._options), self._options.timeout)
+
+    def call_function(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Do the same as :meth:`call`."""
+        return self.call(name, *args, **kwargs)
+
+    def detailed(
+        self, name: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Call a function and return its result with the call's details: node, version, warm, elapsed_us."""
+        talk = self._talks.detailed(name, tuple(args), dict(kwargs or {}), self._options)
+        return self._line.run(talk, self._options.timeout)
+
+    def function(self, name: str) -> RemoteFunction:
+        """Return a function of the mesh as a callable with its signature and docstring.
+
+        Raises:
+            NotFound: No such function or version.
+        """
+        full = self._options.full(name)
+        return RemoteFunction(self, name, self._line.run(self._talks.resolve(full), self._options.timeout))
+
+    def resolve(self, name: str) -> Resolved:
+        """Look a name up afresh: version, digest, signature and limits of what it means now.
+
+        Raises:
+            NotFound: No such function or version.
+        """
+        talk = self._talks.resolve(self._options.full(name), fresh=True)
+        return self._line.run(talk, self._options.timeout)
+
+    def map(self, name: str, items: Iterable[Any], *, concurrency: int = 64) -> Iterator[Any]:
+        """Call a function once for each item and yield the results in the items' order.
+
+        Items are taken, and calls made, as results are asked for, at most ``concurrency`` ahead.
+
+        Args:
+            name: As for :meth:`call`.
+            items: Each is the one argument of a call.
+            concurrency: Calls under way at a time.
+
+        Raises:
+            OSError: Never of its own; what :meth:`call` raises is raised when the result's turn comes.
+        """
+        if concurrency < 1:
+            raise UsageError(f"a concurrency of {concurrency} makes no calls")
+        return self._map(name, items, concurrency)
+
+    def _map(self, name: str, items: Iterable[Any], concurrency: int) -> Iterator[Any]:
+        options, full = self._options, self._options.full(name)
+        resolved = self._line.run(self._talks.resolve(full), options.timeout)
+        window: deque[tuple[Any, Exchange, BlockingStream | None]] = deque()
+        source = iter(items)
+        more = True
+        try:
+            while True:
+                while more and len(window) < concurrency:
+                    try:
+                        item = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    exchange = self._talks.prepare(resolved, full, (item,), {}, options)
+                    window.append((item, exchange, self._begin(exchange)))
+                if not window:
+                    return
+                item, exchange, stream = window[0]
+                result = self._receive(name, item, exchange, stream)
+                window.popleft()
+                yield result
+        finally:
+            for _, _, stream in window:
+                if stream is not None:
+                    stream.reset()
+
+    def _begin(self, exchange: Exchange) -> BlockingStream | None:
+        try:
+            return self._line.begin(exchange)
+        except Unavailable:
+            # Nothing was sent; the call is made, and the error met, when its turn comes.
+            return None
+
+    def _receive(self, name: str, item: Any, exchange: Exchange, stream: BlockingStream | None) -> Any:
+        if stream is not None:
+            try:
+                answer = stream.receive()
+                if answer is None:
+                    raise RemoteProtocolError(f"{name} was answered without a result")
+                return unpack(answer, VALUE)
+            except Conflict as error:
+                if error.details.get("reason") != "binding":
+                    raise
+            except Unavailable as error:
+                if not may_resend(exchange, error):
+                    raise
+        return self.call(name, item)
+
+
+class Mesh(Calls):
+    """A connection to a mesh, through one controller. Threads may share it; a forked child connects anew.
+
+    Make one with :meth:`connect`; inside a function, with :func:`osiris_sdk.current`.
+    """
+
+    @classmethod
+    def connect(
+        cls,
+        target: str | os.PathLike[str] | None = None,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> Mesh:
+        """Connect to a controller.
+
+        Args:
+            target: None for the node of ``$OSIRIS_HOME`` on this machine; the folder of another home; or a client token
+                (``osm1…``), with which any member it names is reached from anywhere.
+            home: The folder of a home, said by name.
+            timeout: Seconds to connect, 5 if not given.
+
+        Raises:
+            Unavailable: No controller answers there.
+            Denied: The mesh does not accept the token (any more).
+            UsageError: Not such a target.
+        """
+        connect = connector(read_target(target, home), CONNECT_S if timeout is None else timeout)
+        line = Line(connect)
+        line.link()
+        return cls(line, Talks(time.monotonic), Options())
+
+    def list(self) -> builtins.list[dict[str, Any]]:
+        """Return all functions: name, versions, active, instances."""
+        functions: builtins.list[dict[str, Any]] = self.request("function.list")["functions"]
+        return functions
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return all that is known of one function.
+
+        Raises:
+            NotFound: No such function.
+        """
+        return self.request("function.describe", {"name": name})
+
+    def request(
+        self, method: str, body: Mapping[str, Any] | None = None, *, timeout: float = REQUEST_S
+    ) -> dict[str, Any]:
+        """Ask a control method of the controller; see ARCHITECTURE.md for which there are.
+
+        Args:
+            method: For example ``node.status``.
+            body: What it takes.
+            timeout: Seconds.
+        """
+        return self._line.run(self._talks.request(method, body or {}, timeout=timeout, safe=False))
+
+    def upload(self, data: bytes, *, timeout: float = _UPLOAD_S) -> bytes:
+        """Put a bundle into the controller's library and return its digest, 32 bytes."""
+        view = memoryview(data)
+        stream = self._line.open("library.put", b"", timeout=timeout)
+        try:
+            for start in range(0, len(view), _PIECE):
+                stream.send(bytes(view[start : start + _PIECE]))
+            stream.end()
+            answer = unpack(stream.receive() or b"\xc0")
+        except BaseException:
+            stream.reset()
+            raise
+        digest = answer.get("digest") if isinstance(answer, dict) else None
+        if type(digest) is not bytes:
+            raise RemoteProtocolError("the controller took a bundle without answering its digest")
+        return digest
+
+    def logs(
+        self, name: str = "", *, tail: int = 100, follow: bool = False, since_ms: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield lines that functions printed on the node: maps with name, time_ms and text.
+
+        Args:
+            name: One function, or all if empty.
+            tail: How many old lines at most.
+            follow: Go on with new ones, without end.
+            since_ms: Not older than this, wall clock in milliseconds.
+        """
+        body = pack({"name": name, "tail": tail, "follow": follow, "since_ms": since_ms})
+        stream = self._line.open("function.logs", body, timeout=None if follow else REQUEST_S, end=True)
+        try:
+            for message in stream:
+                line = unpack(message)
+                if not isinstance(line, dict):
+                    raise RemoteProtocolError("a log line is not a map")
+                yield line
+        finally:
+            stream.reset()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._line.close()
+
+    def __enter__(self) -> Mesh:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

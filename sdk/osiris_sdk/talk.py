@@ -1,0 +1,163 @@
+"""What is said to a controller, and what its answers mean; without I/O, for both :class:`Mesh` and :class:`AsyncMesh`.
+
+A *talk* is a generator: it yields an :class:`Exchange`, is sent the answer's bytes (or has the error thrown in), and
+returns what the caller asked for. Whoever drives it does the waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from osiris_mesh.codec import VALUE, pack, unpack
+from osiris_mesh.errors import Conflict, DeadlineExceeded, NotFound, RemoteProtocolError, Unavailable, UsageError
+from osiris_sdk.options import Options
+from osiris_sdk.resolved import ResolveCache, Resolved
+
+__all__ = ["GRACE_S", "REQUEST_S", "Exchange", "Talk", "Talks", "may_resend"]
+
+REQUEST_S: Final = 30.0
+"""Seconds a request that names no limit of its own may take."""
+GRACE_S: Final = 5.0
+"""Seconds beyond a function's own limit in which the controller must have said that it ran out."""
+_REBINDS: Final = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        method: Method of the controller.
+        body: What it is sent.
+        headers: Beside it.
+        timeout: Seconds for this exchange, if the deadline of the whole talk is not sooner.
+        safe: It may be sent again although it may have arrived.
+    """
+
+    method: str
+    body: bytes
+    headers: dict[str, Any]
+    timeout: float
+    safe: bool
+
+    def left(self, deadline: float | None, now: float) -> float:
+        """Return the seconds this exchange may take, of a talk that must be over at ``deadline``.
+
+        Raises:
+            DeadlineExceeded: None.
+        """
+        if deadline is None:
+            return self.timeout
+        if deadline <= now:
+            raise DeadlineExceeded(f"no time was left for {self.method}")
+        return min(self.timeout, deadline - now)
+
+
+Talk = Generator[Exchange, bytes, T]
+
+
+def may_resend(exchange: Exchange, error: Unavailable) -> bool:
+    """Say whether an exchange whose link was lost may go over a new link: it surely did not arrive, or is harmless."""
+    return exchange.safe or error.details.get("maybe") is False
+
+
+class Talks:
+    """Makes talks that share one cache of names.
+
+    Args:
+        now: Monotonic seconds.
+        inherited: Headers every call carries: inside a function, its depth.
+    """
+
+    def __init__(self, now: Callable[[], float], inherited: Mapping[str, Any] | None = None) -> None:
+        self._now = now
+        self._inherited = dict(inherited or {})
+        self._cache = ResolveCache()
+
+    def resolve(self, name: str, *, fresh: bool = False) -> Talk[Resolved]:
+        """Look a name up.
+
+        Args:
+            name: Name, with or without ``@version``.
+            fresh: Ask even if the answer is known.
+        """
+        known = None if fresh else self._cache.get(name, self._now())
+        if known is not None:
+            return known
+        answer = yield Exchange("resolve", pack({"name": name}), {}, REQUEST_S, safe=True)
+        resolved = Resolved.from_wire(unpack(answer))
+        self._cache.put(name, resolved, self._now())
+        return resolved
+
+    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options) -> Talk[Any]:
+        """Call a function and return its result."""
+        answer = yield from self._call(options.full(name), args, kwargs, options, {})
+        return unpack(answer, VALUE)
+
+    def detailed(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
+    ) -> Talk[tuple[Any, dict[str, Any]]]:
+        """Call a function and return its result with the call's details: node, version, warm, elapsed_us."""
+        answer = yield from self._call(options.full(name), args, kwargs, options, {"details": True})
+        parts = unpack(answer, VALUE)
+        if not (isinstance(parts, list) and len(parts) == 2 and type(parts[1]) is bytes):
+            raise RemoteProtocolError("the controller answered a call without its details")
+        return unpack(parts[1], VALUE), parts[0] if isinstance(parts[0], dict) else {}
+
+    def request(self, method: str, body: Mapping[str, Any], *, timeout: float, safe: bool) -> Talk[dict[str, Any]]:
+        """Ask a control method; map to map."""
+        answer = unpack((yield Exchange(method, pack(dict(body)), {}, timeout, safe)), VALUE)
+        if not isinstance(answer, dict):
+            raise RemoteProtocolError(f"the controller answered {method} with no map")
+        return answer
+
+    def prepare(
+        self, resolved: Resolved, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options
+    ) -> Exchange:
+        """Bind and pack one call.
+
+        Raises:
+            TypeError: The arguments don't fit the signature, or are of a kind that can't be sent.
+        """
+        return self._exchange(resolved, name, _packed(resolved, args, kwargs), options, {})
+
+    def _call(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, more: Mapping[str, Any]
+    ) -> Talk[bytes]:
+        resolved = yield from self.resolve(name)
+        for attempt in range(_REBINDS):
+            body = _packed(resolved, args, kwargs)
+            try:
+                return (yield self._exchange(resolved, name, body, options, more))
+            except Conflict as error:
+                # The active version changed since we looked: the new signature came with the refusal.
+                if error.details.get("reason") != "binding" or attempt == _REBINDS - 1:
+                    raise
+                resolved = Resolved.from_wire(error.details.get("resolved"))
+                self._cache.put(name, resolved, self._now())
+            except NotFound:
+                self._cache.drop(name)
+                raise
+        raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
+
+    def _exchange(
+        self, resolved: Resolved, name: str, body: bytes, options: Options, more: Mapping[str, Any]
+    ) -> Exchange:
+        headers = {"name": name, "binding": resolved.binding, **self._inherited, **more}
+        if options.idempotent:
+            headers["idempotent"] = True
+        own = resolved.timeout_ms / 1000 + GRACE_S
+        timeout = own if options.timeout is None else min(options.timeout, own)
+        return Exchange("call", body, headers, timeout, options.idempotent or resolved.idempotent)
+
+
+def _packed(resolved: Resolved, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    bound_args, bound_kwargs = resolved.signature.bind(args, kwargs)
+    try:
+        return pack([bound_args, bound_kwargs])
+    except UsageError as error:
+        raise TypeError(f"{resolved.signature.name}(): {error}") from None
