@@ -27,7 +27,7 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.invoke.choice import Candidate, Here, free_here
+from osiris_mesh.invoke.choice import Candidate, Here
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
 from osiris_mesh.invoke.meter import Meter, Tally
 from osiris_mesh.invoke.resolver import LedgerView, Resolver
@@ -253,8 +253,7 @@ class Invoker:
         now, spec, runner = self._clock.monotonic, call.spec, self._runner
         while True:
             here = runner.here(spec)
-            # Gossip's figures are gathered only when this node can't take the call at once.
-            others = () if free_here(here, spec.concurrency) else self._peers.candidates(spec.digest)
+            others = self._peers.candidates(spec.digest) if life.asks_for_others(here) else ()
             place = life.next(now(), here, others, self._rng)
             try:
                 match place:

@@ -36,7 +36,7 @@ from osiris_mesh.errors import (
     Unavailable,
     WorkerDied,
 )
-from osiris_mesh.invoke.choice import Candidate, Here, choose
+from osiris_mesh.invoke.choice import Candidate, Here, choose, free_here
 
 __all__ = ["CallLife", "Failed", "Forward", "Place", "RunHere", "earliest"]
 
@@ -142,6 +142,10 @@ class CallLife:
             return RunHere(here.instances > 0)
         self._tried.add(place)
         return Forward(place)
+
+    def asks_for_others(self, here: Here) -> bool:
+        """Say whether :meth:`next` will look at the other nodes; their figures need not be gathered if not."""
+        return self._here_tried or not free_here(here, self._concurrency)
 
     def began_here(self) -> None:
         """Take in that the first attempt was begun on this node without asking :meth:`next`."""

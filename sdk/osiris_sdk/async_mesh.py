@@ -274,9 +274,11 @@ async def _with_token(text: str, timeout: float) -> Link:
         if left <= 0:
             break
         try:
-            return await connect_tcp(
+            link: Link = await connect_tcp(
                 member, credentials.key, credentials.network_key, credentials.hello(), timeout=left
             )
         except (Unavailable, DeadlineExceeded) as error:
             last = error
+        else:
+            return link
     raise nobody(len(members), last)
