@@ -225,7 +225,7 @@ class Mux:
         self.next_deadline: float | None = None
         self._streams: dict[int, MuxStream] = {}
         self._last_local = 0
-        self._last_remote = 0
+        self._last_remote = [0, 0]  # of bulk and of urgent streams: an urgent OPEN overtakes earlier bulk ones
         self._remote_open = 0
         self._urgent: _Lane = deque()
         self._bulk: _Lane = deque()
@@ -513,7 +513,7 @@ class Mux:
         stream = self._streams.get(-number)
         if stream is None:
             # Frames that crossed our RESET, or the end of the stream, on the way.
-            if number > self._last_remote or -number > self._last_local:
+            if number > max(self._last_remote) or -number > self._last_local:
                 raise RemoteProtocolError("a frame for a stream that was never opened")
             return
         if kind == CREDIT:
@@ -540,10 +540,11 @@ class Mux:
 
     def _on_open(self, frame: list[Any], events: list[Event]) -> None:
         _, number, flags, method, headers, piece = frame
-        if number <= self._last_remote:
+        urgent = bool(flags & FLAG_URGENT)
+        if number <= self._last_remote[urgent]:
             raise RemoteProtocolError("a stream was opened out of order")
-        self._last_remote = number
-        stream = MuxStream(-number, method, headers, urgent=bool(flags & FLAG_URGENT))
+        self._last_remote[urgent] = number
+        stream = MuxStream(-number, method, headers, urgent=urgent)
         if self._remote_open >= self.limits.streams:
             error = Overloaded(f"more than {self.limits.streams} calls at a time on one link", retry_after_ms=100)
             self._control(reset_frame(stream.id, error))
