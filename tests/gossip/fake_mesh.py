@@ -23,13 +23,13 @@ def name(number: int) -> str:
     return peer_id(KeyPair(number.to_bytes(32, "big")).public)
 
 
-def fake_proof(peer: str, incarnation: int, left: bool) -> bytes:
+def fake_proof(peer: str, incarnation: int, *, left: bool) -> bytes:
     """As unforgeable as a test needs, and a hundred times quicker than a signature."""
     return hashlib.blake2b(public_key(peer) + incarnation.to_bytes(8, "big") + bytes([left])).digest()
 
 
 def fake_proven(update: Update) -> bool:
-    return update.proof == fake_proof(update.peer, update.incarnation, update.state is PeerState.LEFT)
+    return update.proof == fake_proof(update.peer, update.incarnation, left=update.state is PeerState.LEFT)
 
 
 class FakeMesh:
@@ -65,7 +65,7 @@ class FakeMesh:
             peer,
             self.settings,
             incarnation=incarnation or 1 + int(self.now * 1000),
-            prove=lambda number, left: fake_proof(peer, number, left),
+            prove=lambda number, left: fake_proof(peer, number, left=left),
             proven=fake_proven,
             rng=random.Random(self.rng.random()),
             now=self.now,

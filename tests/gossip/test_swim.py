@@ -22,7 +22,7 @@ def core(*members: str, settings: GossipSettings = LOCAL, incarnation: int = 100
         ME,
         settings,
         incarnation=incarnation,
-        prove=lambda number, left: fake_proof(ME, number, left),
+        prove=lambda number, left: fake_proof(ME, number, left=left),
         proven=fake_proven,
         rng=random.Random(7),
         now=now,
@@ -32,7 +32,7 @@ def core(*members: str, settings: GossipSettings = LOCAL, incarnation: int = 100
 
 
 def claim(state: PeerState, peer: str, incarnation: int = 1, accuser: str = "") -> Update:
-    return Update(state, peer, incarnation, fake_proof(peer, incarnation, state is PeerState.LEFT), accuser)
+    return Update(state, peer, incarnation, fake_proof(peer, incarnation, left=state is PeerState.LEFT), accuser)
 
 
 def alive(*peers: str, incarnation: int = 1) -> Message:
@@ -130,7 +130,7 @@ def test_a_claim_without_the_members_own_signature_is_refused(state: PeerState) 
     forged = [
         Update(state, B, 9, b"x" * 64, accuser),
         Update(state, B, 1, b"x" * 64, accuser),
-        Update(state, B, 9, fake_proof(B, 1, False), accuser),
+        Update(state, B, 9, fake_proof(B, 1, left=False), accuser),
     ]
     swim.receive(A, Message(Kind.GOSSIP, updates=tuple(forged)), 0.1)
     assert swim.state(B) is PeerState.ALIVE
@@ -140,7 +140,7 @@ def test_a_claim_without_the_members_own_signature_is_refused(state: PeerState) 
 def test_nobody_can_say_for_another_that_it_left() -> None:
     swim = core(A, B)
     swim.receive(A, alive(A, B), 0.0)
-    swim.receive(A, Message(Kind.GOSSIP, updates=(Update(PeerState.LEFT, B, 1, fake_proof(B, 1, False)),)), 0.1)
+    swim.receive(A, Message(Kind.GOSSIP, updates=(Update(PeerState.LEFT, B, 1, fake_proof(B, 1, left=False)),)), 0.1)
     assert swim.state(B) is PeerState.ALIVE
 
 
