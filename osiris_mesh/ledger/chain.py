@@ -159,11 +159,25 @@ class Chain:
                     connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise Unavailable(
-                f"the ledger at {self.path} can't be written: {error}",
-                fix="free space or repair the disk, then start the node again",
-                maybe=True,
-            ) from None
+            raise self._not_written(error) from None
+
+    def _not_written(self, error: sqlite3.Error) -> Unavailable:
+        return Unavailable(
+            f"the ledger at {self.path} can't be written: {error}",
+            fix="free space or repair the disk, then start the node again",
+            maybe=True,
+        )
+
+    def truncate(self, height: int) -> None:
+        """Drop all blocks above a height.
+
+        Raises:
+            Unavailable: The disk failed.
+        """
+        try:
+            self._connection.execute("DELETE FROM blocks WHERE height > ?", (height,))
+        except sqlite3.Error as error:
+            raise self._not_written(error) from None
 
     def tip(self) -> Tip | None:
         """Return the last block's height and hash, or None of an empty chain."""

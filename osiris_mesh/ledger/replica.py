@@ -7,7 +7,7 @@ block is refused. Every entry's authority is checked in either case.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from osiris_mesh.errors import RemoteProtocolError
@@ -27,9 +27,11 @@ from osiris_mesh.ledger.merkle import Frontier, tree_root
 from osiris_mesh.ledger.outcome import Outcome
 from osiris_mesh.ledger.state import Context, State
 
-__all__ = ["BadBlock", "Replica"]
+__all__ = ["MALFORMED", "BadBlock", "Replica"]
 
-_NONE: Final[Mapping[bytes, Entry]] = {}
+
+def _nothing(_entry_hash: bytes) -> Entry | None:
+    return None
 
 
 class BadBlock(RemoteProtocolError):
@@ -70,14 +72,16 @@ class Replica:
         self.raft_index = 0
         self.time_ms = 0
 
-    def apply(self, term: int, index: int, data: bytes, verified: Mapping[bytes, Entry] = _NONE) -> Block | None:
+    def apply(
+        self, term: int, index: int, data: bytes, known: Callable[[bytes], Entry | None] = _nothing
+    ) -> Block | None:
         """Apply a committed command.
 
         Args:
             term: Its Raft term.
             index: Its Raft index.
             data: The command's bytes.
-            verified: Entries by hash that this program has decoded and whose signatures it has checked.
+            known: Gives an entry by its hash if this program has decoded it and checked its signature before.
 
         Returns:
             The new block, or None when the command makes none: it is not well-formed, it was applied before, or there
@@ -91,23 +95,27 @@ class Replica:
             return None
         time_ms = max(self.time_ms, command.time_ms)
         hashes = tuple(map(entry_hash, command.entries))
-        parsed = [verified.get(digest) or _parse(raw) for digest, raw in zip(hashes, command.entries, strict=True)]
+        checked = [known(digest) for digest in hashes]
+        parsed = [entry or _parse(raw) for entry, raw in zip(checked, command.entries, strict=True)]
         if not self._may_begin(parsed[0], time_ms):
             return None
         header, frontier = self._header(peer_id(command.proposer), hashes, term, index, time_ms)
         header_bytes = header.to_wire()
-        trusted = [digest in verified for digest in hashes]
+        trusted = [entry is not None for entry in checked]
         return self._append(
             header, block_hash(header_bytes), wire(header_bytes, command.entries), hashes, parsed, trusted, frontier
         )
 
-    def follow(self, data: bytes, *, unsigned: Collection[int] | None = None) -> Block:
+    def follow(self, data: bytes, *, unsigned: Collection[int] | None = None) -> Block | None:
         """Apply a block that a peer sent, or that was stored.
 
         Args:
             data: The block's wire form.
             unsigned: For a block that this node stored: which entries were refused for their signature; the others'
                 signatures held then and are not checked again. None for a peer's block: all are checked.
+
+        Returns:
+            The block, or None when the chain has one of its height already.
 
         Raises:
             BadBlock: It does not follow from the chain; nothing has changed.
@@ -118,7 +126,9 @@ class Replica:
             given = Header.from_wire(header_bytes)
         except RemoteProtocolError as error:
             raise BadBlock("form", height, error.what) from None
-        if given.height != height:
+        if given.height < height:
+            return None
+        if given.height > height:
             raise BadBlock("height", height, f"it says it is block {given.height}")
         if given.raft_index <= self.raft_index or given.raft_term < self.raft_term:
             raise BadBlock("raft", height, "its place in Raft's log is not behind the block before")
@@ -177,7 +187,7 @@ class Replica:
         state = self.state
         state.forget(header.time_ms)
         outcomes = tuple(
-            _MALFORMED if entry is None else state.apply(entry, context, trusted=known)
+            MALFORMED if entry is None else state.apply(entry, context, trusted=known)
             for entry, known in zip(parsed, trusted, strict=True)
         )
         self.tip = Tip(header.height, digest)
@@ -186,7 +196,7 @@ class Replica:
         return Block(header, digest, data, hashes, tuple(parsed), outcomes)
 
 
-_MALFORMED: Final = Outcome(accepted=False, reason="the bytes are not a well-formed entry", code="malformed")
+MALFORMED: Final = Outcome(accepted=False, reason="the bytes are not a well-formed entry", code="malformed")
 
 
 def _parse(raw: bytes) -> Entry | None:

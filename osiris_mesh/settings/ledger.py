@@ -24,6 +24,7 @@ class LedgerSettings:
             sooner and costs an fsync each time something was applied.
         compare_interval_s: How often tips are compared with peers.
         compare_peers: How many of them are asked each time.
+        followers: Streams of new blocks a node serves at a time; more are sent to other members.
         pull_blocks: Most blocks of one pull.
         pull_bytes: Bytes after which an answer to a pull ends; at least one block is always sent.
         pull_timeout_s: How long a peer may take to answer a pull.
@@ -40,6 +41,7 @@ class LedgerSettings:
     sync_interval_s: float = 5.0
     compare_interval_s: float = 10.0
     compare_peers: int = 3
+    followers: int = 64
     pull_blocks: int = 512
     pull_bytes: int = 256 << 10
     pull_timeout_s: float = 10.0
@@ -53,6 +55,7 @@ class LedgerSettings:
             "commands_in_flight",
             "waiting_entries",
             "compare_peers",
+            "followers",
             "pull_blocks",
             "pull_bytes",
             "held_bytes",
