@@ -28,8 +28,6 @@ class RuntimeSettings:
         backoff_max_s: Longest such pause.
         retire_after_busy_s: Seconds of work after which an instance is replaced, so that a leak can't grow for ever;
             its processor-time limit follows from it.
-        prestart: Whether :meth:`prepare <osiris_mesh.runtime.runtime.Runtime.prepare>` also starts the zygote, so
-            that a first call only pays a fork; costs the memory of the imported modules.
         zygote_idle_s: Seconds without an instance after which a zygote ends.
         import_memory: Bytes of address space a zygote may reserve beyond the function's own memory limit while it
             imports (scientific libraries reserve far more than they touch).
@@ -54,7 +52,6 @@ class RuntimeSettings:
     backoff_s: float = 0.25
     backoff_max_s: float = 30.0
     retire_after_busy_s: float = 3600.0
-    prestart: bool = True
     zygote_idle_s: float = 900.0
     import_memory: int = 1 << 30
     scratch: int = 256 << 20
