@@ -64,14 +64,17 @@ class Node(Protocol):
 class Book(Protocol):
     """What the control methods need of the ledger."""
 
-    state: State
+    @property
+    def state(self) -> State:
+        """What the entries amount to."""
+        ...
 
     async def propose(self, entries: Sequence[bytes], *, timeout: float) -> Receipt:
         """Put entries into the ledger."""
         ...
 
     def log(self, start: int, limit: int) -> list[dict[str, Any]]:
-        """Return blocks as maps, newest first, from height ``start`` down."""
+        """Return blocks as maps, ascending from height ``start``; from 0, the last ones."""
         ...
 
     def show(self, height: int) -> dict[str, Any]:
@@ -87,7 +90,7 @@ class Functions(Protocol):
     """What the control methods need of the runtime."""
 
     async def test(self, digest: bytes) -> dict[str, Any]:
-        """Run a bundle's deploy-time tests here; return passed and results."""
+        """Run a bundle's deploy-time tests here; return ``ok`` and ``results``."""
         ...
 
     def check_bundle(self, spec: FunctionSpec) -> None:
@@ -222,7 +225,7 @@ class Control:
         spec = _published(entries, digest)
         self._functions.check_bundle(spec)
         report = await self._functions.test(digest)
-        if not report["passed"]:
+        if not report["ok"]:
             raise CheckFailed(
                 f"{spec.name} {spec.version} failed its tests; the version that was active stays",
                 fix="mend the function or its tests and deploy again",

@@ -1,0 +1,464 @@
+"""One controller: built from its home, run until told to stop, taken down in order.
+
+Start order, each for the sake of the next: links (the port must be known before anyone hears of it), admission (only a
+member has a ledger to follow), ledger, raft (hands over from where the ledger stands), gossip, runtime, invoke, and
+last the Unix socket, whose existence means "ready". Stop order is the reverse: no new work, drain, hand over
+leadership, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from osiris_mesh.access.admission import Doorkeeper, present
+from osiris_mesh.access.gate import Gate
+from osiris_mesh.clock import SYSTEM, Clock
+from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
+from osiris_mesh.gateway.control import Control
+from osiris_mesh.gossip import Gossip, PeerState
+from osiris_mesh.identity.home import Home
+from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.identity.multiaddr import Multiaddr, parse_host_port
+from osiris_mesh.identity.peer_id import peer_id
+from osiris_mesh.ledger.block import Block
+from osiris_mesh.ledger.entry import Entry
+from osiris_mesh.ledger.kinds import Body, ContainerFunctions, Genesis
+from osiris_mesh.ledger.ledger import Ledger
+from osiris_mesh.ledger.state import State
+from osiris_mesh.link import Audience, Hello, Link, Links, Router, TcpNetwork, UnixServer
+from osiris_mesh.node.announcer import Announcer
+from osiris_mesh.node.book import Book
+from osiris_mesh.node.face import Face
+from osiris_mesh.node.functions import Functions
+from osiris_mesh.node.linker import Linker
+from osiris_mesh.node.options import MeshFile, NodeOptions, write_private
+from osiris_mesh.node.prepare import forget_token, pending_token
+from osiris_mesh.node.raft_links import RaftLinks
+from osiris_mesh.node.tips import Standing, Tips
+from osiris_mesh.node.voters import VoterKeeper, Voting
+from osiris_mesh.raft import Raft, RaftStatus
+from osiris_mesh.settings import Settings
+
+__all__ = ["Controller"]
+
+_GENESIS_SECONDS: Final = 10.0
+_CATCH_UP_SECONDS: Final = 30.0
+_DRAIN_SECONDS: Final = 10.0
+_TRANSFER_SECONDS: Final = 2.0
+_LEVEL_BLOCKS: Final = 8
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """One node.
+
+    Args:
+        home: Its folder, held by this process.
+        options: What ``init`` or ``join`` was told.
+        clock: Time.
+
+    Attributes:
+        is_ready: It has reported that it is ready.
+    """
+
+    def __init__(self, home: Home, options: NodeOptions, clock: Clock = SYSTEM) -> None:
+        self.is_ready = False
+        self.home = home
+        self.options = options
+        self._clock = clock
+        self._settings = Settings.preset(options.preset)
+        self._rng = random.SystemRandom()
+        self._key = KeyPair.load(home.node_key)
+        self.me = peer_id(self._key.public)
+        self._stop = asyncio.Event()
+        self._failure: OsirisError | None = None
+        self._known_members: frozenset[str] = frozenset()
+        self.state = "starting"
+        self._left = False
+
+    # Running.
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[dict[str, Any]], None]) -> None:
+        """Run until ``stop`` is set, or until something fails that can't be lived with.
+
+        Args:
+            stop: Set by a signal or by the control method ``node.stop``.
+            on_ready: Called once, with what ``init`` and ``join`` report.
+
+        Raises:
+            OsirisError: Why the controller could not start, or had to stop.
+        """
+        self._stop = stop
+        loop = asyncio.get_running_loop()
+        router = Router()
+        self.network_key, mesh_id = self._mesh_keys()
+        self._links = Links(
+            self._key,
+            self.network_key,
+            Hello(mesh_id, name=self.options.name),
+            router,
+            admit=lambda public_key: self._gate.audience(public_key),  # noqa: PLW0108 - the gate is made below
+            network=TcpNetwork(),
+            settings=self._settings.link,
+            clock=self._clock,
+        )
+        self._gate = Gate(
+            lambda: self.ledger.state.members, lambda: self.ledger.state.tokens, self._provisional, self._clock
+        )
+        self._raft_links = RaftLinks(router, loop)
+        self.raft = self._make_raft(loop)
+        self.ledger = Ledger(
+            self.home.ledger,
+            mesh_id,
+            public_key=self._key.public,
+            raft=self.raft,
+            links=self._links,
+            settings=self._settings.ledger,
+            clock=self._clock,
+        )
+        self.ledger.register(router)
+        Doorkeeper(self._key, mesh_id, Book(self.ledger), self._clock, router)
+        await self.ledger.start()
+        try:
+            await self._listen()
+            await self._join()
+            self._build(router)
+            await self._work(on_ready)
+        finally:
+            self.state = "stopped"
+            await self._raft_links.close()
+            await self.raft.stop()
+            await self.ledger.close()
+            await self._links.close()
+        if self._left:
+            _forget_mesh(self.home)
+        if self._failure is not None:
+            raise self._failure
+
+    def _mesh_keys(self) -> tuple[bytes, bytes]:
+        """Return network key and mesh id, from the kept token while this home is still to join."""
+        mesh = MeshFile.load(self.home)
+        token = pending_token(self.home) if mesh is None else None
+        if token is not None:
+            self._mesh = MeshFile(token.mesh_id, "", founder=False, members=tuple(map(str, token.members)))
+            return token.network_key, token.mesh_id
+        if mesh is None:
+            raise Conflict(
+                f"{self.home.path} belongs to no mesh",
+                fix="make one with: osiris-mesh init, or join one with: osiris-mesh join TOKEN",
+            )
+        self._mesh = mesh
+        return bytes.fromhex(self.home.network_key.read_text("ascii").strip()), mesh.mesh_id
+
+    def _provisional(self) -> frozenset[str]:
+        if self.ledger.tip.height and self.ledger.tip.height >= self._mesh.joined_height:
+            return frozenset()
+        return frozenset(Multiaddr.parse(member).peer for member in self._mesh.members)
+
+    async def _listen(self) -> None:
+        host, port = parse_host_port(self.options.listen)
+        try:
+            self.addresses = await self._links.listen(host, port)
+        except OSError as error:
+            raise Conflict(
+                f"{self.options.listen} can't be listened on: {os.strerror(error.errno or 0)}",
+                fix="choose another address with --listen HOST:PORT, or end what uses this one",
+            ) from None
+        chosen = replace(self.options, listen=_listen_text(host, self.addresses[0].port))
+        if chosen != self.options:
+            self.options = chosen
+            chosen.save(self.home)
+        for member in (*self._mesh.members, *self.options.seeds):
+            address = Multiaddr.parse(member)
+            if address.peer and address.peer != self.me:
+                self._links.learn(address.peer, [address])
+
+    async def _join(self) -> None:
+        token = pending_token(self.home) if MeshFile.load(self.home) is None else None
+        if token is None:
+            return
+        try:
+            user = KeyPair.load(self.home.user_key).public
+            admitted = await present(self._links, token, self._key, user, self.options.name, self.addresses)
+        except Denied:
+            forget_token(self.home)
+            raise
+        write_private(self.home.network_key, token.network_key.hex() + "\n")
+        self._mesh = MeshFile(
+            token.mesh_id,
+            admitted.name,
+            founder=False,
+            joined_height=admitted.height,
+            members=tuple(str(member) for member in admitted.members if member.peer != self.me),
+        )
+        self._mesh.save(self.home)
+        forget_token(self.home)
+        for member in admitted.members:
+            if member.peer != self.me:
+                self._links.learn(member.peer, [member])
+
+    def _make_raft(self, loop: asyncio.AbstractEventLoop) -> Raft:
+        def changed(status: RaftStatus) -> None:
+            try:
+                loop.call_soon_threadsafe(self._raft_changed, status)
+            except RuntimeError:
+                # The loop is closed: the controller is past caring who leads.
+                pass
+
+        fresh = self._mesh.founder and not any(self.home.ledger.iterdir())
+        raft = Raft(
+            peer=self.me,
+            # Only the founder of a mesh that has no block yet may elect itself: whoever lost a log must be told anew.
+            voters=[self.me] if fresh else None,
+            folder=self.home.raft,
+            settings=self._settings.raft,
+            send=self._raft_links.send,
+            on_committed=lambda batch: self.ledger.on_committed(batch),  # noqa: PLW0108 - the ledger is made later
+            take_snapshot=lambda index, term: self.ledger.take_snapshot(index, term),  # noqa: PLW0108 - likewise
+            install_snapshot=lambda index, term, data: self.ledger.install_snapshot(data, index, term),
+            on_change=changed,
+            clock=self._clock,
+        )
+        self._raft_links.attach(raft)
+        return raft
+
+    def _build(self, router: Router) -> None:
+        """Make the parts above the ledger; nothing runs yet."""
+        self.gossip = Gossip(
+            self._key,
+            self._links,
+            router=router,
+            members=self.node_addresses,
+            settings=self._settings.gossip,
+            clock=self._clock,
+            folder=self.home.path,
+            functions=lambda: self.functions.loads(),  # noqa: PLW0108 - made below
+            room=lambda: self.state == "ready",
+        )
+        self.tips = Tips(self.gossip, self._standing, self._clock, self._on_tip)
+        self.functions = Functions(
+            self.home,
+            self.me,
+            self.ledger,
+            self.gossip,
+            self._links,
+            router=router,
+            settings=self._settings,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        self.voters = VoterKeeper(
+            self.me,
+            self.raft,
+            self._links,
+            Voting(
+                lambda: self.ledger.state.voters(),  # noqa: PLW0108 - the state may be replaced
+                self.gossip.alive,
+                self._is_level,
+            ),
+            self._clock,
+            router,
+        )
+        self._linker = Linker(self._links, self._wanted_links, self._clock, self._rng)
+        self._announcer = Announcer(
+            self.functions.running,
+            lambda: self.ledger.state.containers.get(self.me, ()),
+            lambda rows: self.sign(ContainerFunctions([list(row) for row in rows])),
+            lambda entries: self.ledger.propose(entries, timeout=5.0),
+        )
+        self.face = Face(self)
+        Control(router, self.face, self.ledger, self.functions)
+        self._socket = UnixServer(self.home.socket, router, Audience.LOCAL)
+        self._links.on_up(self._link_up)
+        self._links.on_down(self._link_down)
+        self.ledger.on_block(self._on_block)
+        self.gossip.on_change(self._on_peer)
+
+    async def _work(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
+        host, _ = parse_host_port(self.options.listen)
+        await self.gossip.bind(host, self.addresses[0].port)
+        await self.functions.open()
+        self.raft.start(self.ledger.applied)
+        for peer in self._links.peers():
+            link = self._links.get(peer)
+            if link is not None:
+                self._link_up(link)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(part, name=name)
+                for name, part in (
+                    ("ledger", self.ledger.run()),
+                    ("gossip", self.gossip.run()),
+                    ("tips", self.tips.run()),
+                    ("linker", self._linker.run()),
+                    ("voters", self.voters.run()),
+                    ("functions", self.functions.run()),
+                    ("announcer", self._announcer.run()),
+                )
+            ]
+            try:
+                await self._settle()
+                await self._socket.start()
+                self.state = "ready"
+                self._save_process_file()
+                self.is_ready = True
+                on_ready(self.face.report())
+                await self._stop.wait()
+                await self._wind_down()
+            finally:
+                self.home.process_file.unlink(missing_ok=True)
+                await self._socket.close()
+                await self.functions.close()
+                for task in tasks:
+                    task.cancel()
+
+    async def _settle(self) -> None:
+        """Write the genesis of a mesh this node founds; wait for the block that admitted this node."""
+        if self._mesh.founder and self.ledger.tip.height == 0:
+            await self._found()
+        if self._mesh.joined_height > self.ledger.tip.height:
+            await self.ledger.wait_for(self._mesh.joined_height, _CATCH_UP_SECONDS)
+
+    async def _found(self) -> None:
+        user = KeyPair.load(self.home.user_key).public
+        addresses = [str(address) for address in self.addresses]
+        genesis = Genesis(self._mesh.name, [[self._key.public, self.options.name, addresses]], user, "admin")
+        receipt = await self.ledger.propose([self.sign(genesis).bytes], timeout=_GENESIS_SECONDS)
+        outcome = receipt.outcomes[0]
+        if not outcome.accepted and self.ledger.tip.height == 0:
+            raise Unavailable(f"the genesis was refused: {outcome.reason}", maybe=False)
+
+    async def _wind_down(self) -> None:
+        self.state = "stopping"
+        await self.functions.drain(_DRAIN_SECONDS)
+        await self.hand_over()
+        self.gossip.leave()
+
+    # What the face does.
+
+    def stop(self) -> None:
+        """Begin to stop; once the answer to whoever asked is on its way."""
+        asyncio.get_running_loop().call_later(0.02, self._stop.set)
+
+    def has_left(self) -> None:
+        """Note that this home is no longer of the mesh; its files of the mesh go when everything is closed."""
+        self._left = True
+
+    async def hand_over(self) -> None:
+        """Hand leadership to another voter, if this node leads and there is one."""
+        if self.raft.status().role == "leader" and len(self.raft.status().voters) > 1:
+            try:
+                await self.raft.transfer(_TRANSFER_SECONDS)
+            except OsirisError as error:
+                _log.info("leadership could not be handed over: %s", error)
+
+    def sign(self, body: Body) -> Entry:
+        """Return an entry signed with the node's key."""
+        return Entry.make(body.KIND, body.body(), self._key, self._mesh.mesh_id, self._clock)
+
+    def _save_process_file(self) -> None:
+        write_private(self.home.process_file, json.dumps(self.face.report() | {"pid": os.getpid()}) + "\n")
+
+    # What happens.
+
+    def _raft_changed(self, status: RaftStatus) -> None:
+        if status.role == "failed":
+            self._fail(Unavailable(f"Raft stopped: {status.error}", fix="see the log; then start again", maybe=True))
+        elif self.state != "starting":
+            self.voters.look()
+            self.tips.changed()
+
+    def _fail(self, error: OsirisError) -> None:
+        if self._failure is None:
+            self._failure = error
+            _log.error("the controller must stop: %s", error)
+            self._stop.set()
+
+    def _on_block(self, _block: Block, state: State) -> None:
+        if self.ledger.failed is not None:
+            self._fail(self.ledger.failed)
+        self.tips.changed()
+        self.voters.look()
+        self.functions.look()
+        members = frozenset(state.members)
+        if members != self._known_members:
+            self._known_members = members
+            self.gossip.members_changed()
+            self._linker.look()
+            # A moment later, so that one who just left learns that it has from the block itself.
+            asyncio.get_running_loop().call_later(0.3, self._links.recheck)
+
+    def _on_tip(self, _peer: str, standing: Standing) -> None:
+        if standing.height > self.ledger.tip.height:
+            self._linker.look()
+        if self.raft.status().role == "leader":
+            self.voters.look()
+
+    def _on_peer(self, _peer: str, _state: PeerState) -> None:
+        self.voters.look()
+        self.functions.look()
+
+    def _link_up(self, link: Link) -> None:
+        if link.caller.audience is Audience.MEMBER:
+            self._raft_links.link_up(link)
+
+    def _link_down(self, peer: str) -> None:
+        self._raft_links.link_down(peer)
+        self._linker.look()
+
+    # What the parts ask.
+
+    def node_addresses(self) -> Mapping[str, Sequence[Multiaddr]]:
+        """Return every node of the mesh, this one included, with what is known of where it answers."""
+        nodes = {
+            member.peer: self._links.addresses(member.peer) or [Multiaddr.parse(text) for text in member.addresses]
+            for member in self.ledger.state.members.values()
+            if member.role != "client"
+        }
+        for peer in self._provisional():
+            nodes.setdefault(peer, self._links.addresses(peer))
+        return nodes
+
+    def _wanted_links(self) -> list[str]:
+        wanted = []
+        for peer, addresses in self.node_addresses().items():
+            if peer != self.me:
+                if not self._links.addresses(peer):
+                    self._links.learn(peer, list(addresses))
+                wanted.append(peer)
+        return wanted
+
+    def _is_level(self, peer: str) -> bool:
+        standing = self.tips.of(peer)
+        return standing is not None and standing.height + _LEVEL_BLOCKS >= self.ledger.tip.height
+
+    def tips_height(self) -> int:
+        """Return the highest block any member told of."""
+        standings = [self.tips.of(peer) for peer in self.ledger.state.members]
+        return max((standing.height for standing in standings if standing is not None), default=0)
+
+    def _standing(self) -> Standing:
+        status, tip = self.raft.status(), self.ledger.tip
+        return Standing(
+            tip.height, tip.hash, status.term, status.leader or "", tuple(status.voters), self._clock.time_ms()
+        )
+
+
+def _listen_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _forget_mesh(home: Home) -> None:
+    """Remove what ties a home to the mesh it left; its user's key, the library and the environments stay."""
+    for path in (home.mesh_file, home.network_key, home.node_key):
+        path.unlink(missing_ok=True)
+    for folder in (home.ledger, home.raft):
+        shutil.rmtree(folder)

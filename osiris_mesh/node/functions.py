@@ -1,0 +1,270 @@
+"""Functions of one node: library, runtime and invoker, kept in step with the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from osiris_mesh.clock import Clock
+from osiris_mesh.codec import pack
+from osiris_mesh.errors import NotFound, OsirisError, UsageError
+from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gossip import FunctionLoad, Gossip
+from osiris_mesh.identity.home import Home
+from osiris_mesh.invoke.choice import free_here
+from osiris_mesh.invoke.invoker import Invoker
+from osiris_mesh.invoke.peers import LinkPeers
+from osiris_mesh.invoke.placement import share
+from osiris_mesh.invoke.state_view import StateView
+from osiris_mesh.ledger.ledger import Ledger
+from osiris_mesh.link import Caller, Links, Router, Stream
+from osiris_mesh.runtime.bundle import Bundle
+from osiris_mesh.runtime.library import Library, LinkSource
+from osiris_mesh.runtime.pool import Here
+from osiris_mesh.runtime.runtime import Runtime
+from osiris_mesh.settings import Settings
+
+__all__ = ["Functions"]
+
+_LOOK_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+class _Runner:
+    """The runtime as :class:`osiris_mesh.invoke.invoker.Runner`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.run = runtime.run
+        self.here: Callable[[FunctionSpec], Here] = runtime.here
+        self.pause = runtime.pause
+
+    def begin(
+        self,
+        spec: FunctionSpec,
+        body: bytes,
+        done: Callable[[bytes | OsirisError], None],
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+        caller: Caller,
+    ) -> Callable[[], None] | None:
+        del caller
+        if not free_here(self._runtime.here(spec), spec.concurrency):
+            return None
+        return self._runtime.begin(spec, body, done, deadline=deadline, headers=headers).cancel
+
+
+class Functions:
+    """Library, runtime and invoker of one node; also :class:`osiris_mesh.gateway.control.Functions`.
+
+    Args:
+        home: The node's folders.
+        me: Its peer id.
+        ledger: What is published and active.
+        gossip: Who is alive and how loaded.
+        links: Where bundles are fetched from and calls go to.
+        router: Where ``call``, ``call.run``, ``resolve`` and ``library.*`` are registered.
+        settings: All sections.
+        clock: Time.
+        rng: Draws between nodes.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        me: str,
+        ledger: Ledger,
+        gossip: Gossip,
+        links: Links,
+        *,
+        router: Router,
+        settings: Settings,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._me = me
+        self._ledger = ledger
+        self._gossip = gossip
+        self._clock = clock
+        self._library = Library(home.library, LinkSource(links))
+        self._library.register(router)
+        self._runtime = Runtime(home, self._library, router=router, settings=settings.runtime, clock=clock)
+        self._invoker = Invoker(
+            me=me,
+            ledger=StateView(ledger),
+            runner=_Runner(self._runtime),
+            peers=LinkPeers(me, links, gossip.loads, gossip.alive),
+            settings=settings.invoke,
+            clock=clock,
+            rng=rng,
+        )
+        self._invoker.register(router)
+        self._wake = asyncio.Event()
+        self._draining = False
+
+    # Running.
+
+    async def open(self) -> None:
+        """Make the runtime ready."""
+        await self._runtime.start()
+
+    def look(self) -> None:
+        """Compare with the ledger soon."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep what runs here in step with the ledger, until cancelled."""
+        while True:
+            if not self._draining:
+                self._runtime.reconcile(self._wanted())
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    def _wanted(self) -> Mapping[bytes, int]:
+        active = (self._ledger.state.active(name) for name in self._ledger.state.functions)
+        alive = [
+            member.peer
+            for member in self._ledger.state.members.values()
+            if member.role != "client" and self._gossip.alive(member.peer)
+        ]
+        return share(self._me, [record.spec for record in active if record is not None], alive)
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no new calls and wait for those under way; say whether all were done in time."""
+        self._draining = True
+        return await self._runtime.drain(self._clock.monotonic() + seconds)
+
+    async def close(self) -> None:
+        """End every function."""
+        await self._invoker.close()
+        await self._runtime.close()
+
+    # What others ask.
+
+    def loads(self) -> dict[bytes, FunctionLoad]:
+        """Return demand by digest, as gossip publishes it."""
+        return {
+            digest: FunctionLoad(here.instances, here.in_flight, here.queued)
+            for digest, here in self._runtime.loads().items()
+        }
+
+    def running(self) -> tuple[tuple[str, str, int], ...]:
+        """Return what runs here: name, version, instances, ascending."""
+        loads = self._runtime.loads()
+        rows = (
+            (spec.name, spec.version, loads[digest].instances)
+            for digest, spec in self._runtime.specs().items()
+            if digest in loads and loads[digest].instances
+        )
+        return tuple(sorted(rows))
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return name, active version and instances of every function, for ``status``."""
+        return [
+            {"name": record.name, "version": record.active, "instances": sum(self.instances(record.name).values())}
+            for record in self._ledger.state.functions.values()
+        ]
+
+    def sandbox(self) -> dict[str, Any]:
+        """Return what stands between functions and this machine."""
+        status = self._runtime.status()
+        detail = f"{status.name}: {', '.join(status.applied)}"
+        if status.missing:
+            detail += f"; missing: {', '.join(status.missing)}"
+        return {
+            "name": status.name,
+            "full": not status.missing,
+            "applied": list(status.applied),
+            "missing": list(status.missing),
+            "detail": detail,
+        }
+
+    def check_bundle(self, spec: FunctionSpec) -> None:
+        """Check that the bundle is in the library and is what ``spec`` says of it.
+
+        Raises:
+            NotFound: It was not uploaded.
+            UsageError: The published specification is not the bundle's own.
+        """
+        bundle = Bundle.parse(self._library.get(spec.digest))
+        if replace(bundle.spec, digest=spec.digest) != spec:
+            raise UsageError(f"what is published of {spec.name} {spec.version} is not what its bundle says")
+
+    async def test(self, digest: bytes) -> dict[str, Any]:
+        """Run a bundle's deploy-time tests here."""
+        report = (await self._runtime.run_tests(digest)).to_wire()
+        return report | {"results": report["tests"]}
+
+    def instances(self, name: str) -> dict[str, int]:
+        """Return running instances by peer id, as gossip tells of the others and the runtime of this node."""
+        record = self._ledger.state.functions.get(name)
+        if record is None:
+            return {}
+        digests = [version.spec.digest for version in record.versions.values()]
+        found: dict[str, int] = {}
+        here = self._runtime.loads()
+        for peer in self._gossip.loads:
+            load = self._gossip.loads.get(peer)
+            rows: Mapping[bytes, Any] = here if peer == self._me else load.functions if load is not None else {}
+            count = sum(rows[digest].instances for digest in digests if digest in rows)
+            if count:
+                found[peer] = count
+        return found
+
+    def local(self, name: str) -> dict[str, Any]:
+        """Return what this node knows of a function it runs."""
+        record = self._ledger.state.functions.get(name)
+        if record is None:
+            raise NotFound(f"there is no function {name}")
+        loads = self._runtime.loads()
+        for version in record.versions.values():
+            here = loads.get(version.spec.digest)
+            if here is not None and version.spec.version == record.active:
+                return {"instances": here.instances, "in_flight": here.in_flight, "queued": here.queued}
+        return {"instances": 0, "in_flight": 0, "queued": 0}
+
+    async def logs(self, name: str, stream: Stream, *, tail: int, follow: bool, since_ms: int) -> None:
+        """Send lines of a function's output, as packed maps, until there are no more."""
+        names = [name] if name else sorted(self._ledger.state.functions)
+        lines = sorted(
+            ((line, each) for each in names for line in self._runtime.logs.tail(each, tail, since_ms)),
+            key=lambda item: item[0].time_ms,
+        )
+        for line, each in lines[-tail:] if tail else []:
+            await stream.send(_line(each, line))
+        if follow:
+            async with asyncio.TaskGroup() as group:
+                for each in names:
+                    group.create_task(self._follow(each, stream))
+        await stream.end()
+
+    async def _follow(self, name: str, stream: Stream) -> None:
+        async for line in self._runtime.logs.follow(name):
+            await stream.send(_line(name, line))
+
+    def metrics(self, name: str) -> list[dict[str, Any]]:
+        """Return samples of one function, or of all."""
+        rows = self._invoker.snapshot()
+        return [{"function": each, **row} for each, row in sorted(rows.items()) if name in {"", each}]
+
+
+def _line(name: str, line: Any) -> bytes:
+    return pack(
+        {
+            "function": name,
+            "time_ms": line.time_ms,
+            "version": line.version,
+            "call": line.call,
+            "stream": line.stream,
+            "text": line.text,
+        }
+    )

@@ -1,0 +1,178 @@
+"""Raft's messages over links: one urgent, one-way stream to each peer.
+
+Raft may send from its own thread and must never wait; what a peer can't take in time is dropped, and Raft is told that
+the peer is gone and back, which makes it start that peer's replication afresh (raft/DESIGN.md, "send window").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections import deque
+from typing import Final, Protocol
+
+from osiris_mesh.errors import OsirisError, RemoteProtocolError
+from osiris_mesh.link import Audience, Link, Request, Router, Stream
+
+__all__ = ["METHOD", "RaftLinks"]
+
+METHOD: Final = "raft"
+_QUEUE_BYTES: Final = 16 << 20
+_MESSAGE_BYTES: Final = 8 << 20
+_LENGTH: Final = struct.Struct(">I")
+_log = logging.getLogger(__name__)
+
+
+class Receiver(Protocol):
+    """Where messages and news of peers go; every method may be called from the loop thread and returns at once."""
+
+    def deliver(self, peer: str, message: bytes) -> None:
+        """Take one message from ``peer``."""
+        ...
+
+    def peer_up(self, peer: str) -> None:
+        """Learn that messages to ``peer`` go out from now on."""
+        ...
+
+    def peer_down(self, peer: str) -> None:
+        """Learn that messages to ``peer`` are lost from now on."""
+        ...
+
+
+class _Outbox:
+    """Messages to one peer, waiting for its link's flow control."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.waiting: deque[bytes] = deque()
+        self.size = 0
+        self.wake = asyncio.Event()
+
+
+class RaftLinks:
+    """Carries Raft's messages.
+
+    Args:
+        router: Where the receiving method is registered.
+        loop: The loop all links live on.
+    """
+
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._receiver: Receiver | None = None
+        self._outboxes: dict[str, _Outbox] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pending: deque[tuple[str, bytes]] = deque()
+        self._scheduled = False
+        router.streaming(METHOD, self._receive, allow=Audience.MEMBER)
+
+    def attach(self, receiver: Receiver) -> None:
+        """Name who takes the messages; before that they are refused."""
+        self._receiver = receiver
+
+    # From the Raft thread.
+
+    def send(self, peer: str, message: bytes) -> None:
+        """Queue ``message`` for ``peer``; from any thread, never waits."""
+        self._pending.append((peer, message))
+        if self._scheduled:
+            return
+        # Set before it is asked for and cleared before the queue is read, so that no message is left waiting.
+        self._scheduled = True
+        try:
+            self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            # The loop is closed: the controller is past caring what Raft still wanted to say.
+            self._pending.clear()
+
+    # On the loop.
+
+    def link_up(self, link: Link) -> None:
+        """Begin to carry messages to the member at the other end of ``link``."""
+        peer = link.caller.peer
+        self._stop(peer)
+        box = _Outbox(link)
+        self._outboxes[peer] = box
+        task = self._loop.create_task(self._pump(peer, box), name=f"raft to {peer}")
+        self._tasks[peer] = task
+
+    def link_down(self, peer: str) -> None:
+        """Stop carrying messages to ``peer``."""
+        self._stop(peer)
+        if self._receiver is not None:
+            self._receiver.peer_down(peer)
+
+    async def close(self) -> None:
+        """Stop all pumps."""
+        tasks = list(self._tasks.values())
+        for peer in list(self._outboxes):
+            self._stop(peer)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stop(self, peer: str) -> None:
+        self._outboxes.pop(peer, None)
+        task = self._tasks.pop(peer, None)
+        if task is not None:
+            task.cancel()
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        pending = self._pending
+        while pending:
+            peer, message = pending.popleft()
+            box = self._outboxes.get(peer)
+            if box is None:
+                continue
+            if box.size + len(message) > _QUEUE_BYTES:
+                box.waiting.clear()
+                box.size = 0
+                if self._receiver is not None:
+                    self._receiver.peer_down(peer)
+                    self._receiver.peer_up(peer)
+                continue
+            box.waiting.append(message)
+            box.size += len(message)
+            box.wake.set()
+
+    async def _pump(self, peer: str, box: _Outbox) -> None:
+        try:
+            stream = box.link.open(METHOD, urgent=True)
+            if self._receiver is not None:
+                self._receiver.peer_up(peer)
+            while True:
+                while box.waiting:
+                    message = box.waiting.popleft()
+                    box.size -= len(message)
+                    # A stream carries bytes, cut where the link likes: the length marks where a message ends.
+                    await stream.send(_LENGTH.pack(len(message)) + message)
+                box.wake.clear()
+                await box.wake.wait()
+        except OsirisError as error:
+            _log.debug("raft stream to %s ended: %s", peer, error)
+            if self._outboxes.get(peer) is box:
+                self.link_down(peer)
+
+    async def _receive(self, request: Request, stream: Stream) -> None:
+        peer = request.caller.peer
+        buffer = bytearray()
+        while True:
+            data = await stream.receive()
+            if data is None:
+                return
+            if not buffer and len(data) >= 4 and len(data) == 4 + _LENGTH.unpack_from(data)[0]:
+                self._deliver(peer, data[_LENGTH.size :])
+                continue
+            buffer += data
+            while len(buffer) >= _LENGTH.size:
+                size = _LENGTH.unpack_from(buffer)[0]
+                if size > _MESSAGE_BYTES:
+                    raise RemoteProtocolError(f"a Raft message of {size} bytes, more than {_MESSAGE_BYTES}")
+                if len(buffer) < _LENGTH.size + size:
+                    break
+                self._deliver(peer, bytes(memoryview(buffer)[_LENGTH.size : _LENGTH.size + size]))
+                del buffer[: _LENGTH.size + size]
+
+    def _deliver(self, peer: str, message: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.deliver(peer, message)
