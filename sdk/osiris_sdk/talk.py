@@ -22,6 +22,7 @@ REQUEST_S: Final = 30.0
 GRACE_S: Final = 5.0
 """Seconds beyond a function's own limit in which the controller must have said that it ran out."""
 _REBINDS: Final = 3
+_SCALARS: Final = frozenset({int, float, str, bytes, bool, type(None)})
 
 T = TypeVar("T")
 
@@ -128,9 +129,17 @@ class Talks:
     def _call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, more: Mapping[str, Any]
     ) -> Talk[bytes]:
-        resolved = yield from self.resolve(name)
+        known = self._cache.get(name, self._now())
+        resolved = known or (yield from self.resolve(name))
         for attempt in range(_REBINDS):
-            body = _packed(resolved, args, kwargs)
+            try:
+                body = _packed(resolved, args, kwargs)
+            except TypeError:
+                if resolved is not known:
+                    raise
+                # By what was known they don't fit; the active version may have changed since.
+                resolved = yield from self.resolve(name, fresh=True)
+                body = _packed(resolved, args, kwargs)
             try:
                 return (yield self._exchange(resolved, name, body, options, more))
             except Conflict as error:
@@ -158,6 +167,29 @@ class Talks:
 def _packed(resolved: Resolved, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     bound_args, bound_kwargs = resolved.signature.bind(args, kwargs)
     try:
-        return pack([bound_args, bound_kwargs])
+        body = pack([bound_args, bound_kwargs])
     except UsageError as error:
         raise TypeError(f"{resolved.signature.name}(): {error}") from None
+    if not (_SCALARS.issuperset(map(type, bound_args)) and _SCALARS.issuperset(map(type, bound_kwargs.values()))):
+        _check_keys(resolved.signature.name, [*bound_args, *bound_kwargs.values()])
+    return body
+
+
+def _check_keys(function: str, value: Any) -> None:
+    """Refuse maps with keys that are not text, which the encoder lets through and no decoder takes.
+
+    Looks into containers only; called after encoding, which refuses those that contain themselves.
+    """
+    stack = [value]
+    while stack:
+        container = stack.pop()
+        items: Any = container
+        if isinstance(container, dict):
+            for key in container:
+                if not isinstance(key, str):
+                    raise TypeError(
+                        f"{function}() got a map with a key of {type(key).__name__}; only text keys are sent"
+                    )
+            items = container.values()
+        if not _SCALARS.issuperset(map(type, items)):
+            stack.extend(item for item in items if isinstance(item, (list, tuple, dict)))

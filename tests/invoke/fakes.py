@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from osiris_mesh.codec import pack, unpack
+from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import FunctionError, OsirisError
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.function.spec import FunctionSpec
@@ -134,7 +134,7 @@ class FakeRunner:
         await asyncio.sleep(0)
         if self.before:
             raise self.before.pop(0)
-        args, kwargs = unpack(body)
+        args, kwargs = unpack(body, VALUE)
         try:
             result = self.code[spec.name](*args, **kwargs)
             if asyncio.iscoroutine(result):
