@@ -251,6 +251,7 @@ def test_a_forked_child_connects_anew(node: Node, mesh: Mesh) -> None:
 
 def test_closed_is_closed(node: Node) -> None:
     mesh = Mesh.connect(home=node.home.path)
+    assert mesh.call("math/add", 1) == 2
     mesh.close()
     with pytest.raises(Unavailable):
         mesh.call("math/add", 1)
