@@ -15,7 +15,7 @@ app = noun("About the program.")
 @command(app, example="help\nhelp token create", name="help")
 def help_(
     session: Session,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", help="The command.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="The command.")] = None,
 ) -> None:
     """Say what the commands are, or what one of them does."""
     from osiris_mesh_cli.main import root  # noqa: PLC0415 - main imports this module when it is chosen

@@ -7,10 +7,10 @@ import time
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand
 
 from osiris_mesh.errors import UsageError
 from osiris_mesh_cli.control import Controller
+from osiris_mesh_cli.plain import PlainCommand
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import clean
 from osiris_mesh_cli.values import argument, dumps, loads, seconds
@@ -21,7 +21,7 @@ _NEGATIVE: Final = re.compile(r"-(?:\d|\.\d)[\d.eE+-]*\Z", re.ASCII)
 _MARK: Final = "\0"
 
 
-class _Call(TyperCommand):
+class _Call(PlainCommand):
     """The command, with negative numbers as arguments and not as options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -43,7 +43,7 @@ def call(
     name: Annotated[str, typer.Argument(metavar="NAME", help="namespace/name, name, or name@version.")],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGS]...", help="JSON where it parses as JSON, @file as its bytes, else text."),
+        typer.Argument(metavar="ARGS", help="JSON where it parses as JSON, @file as its bytes, else text."),
     ] = None,
     args: Annotated[str | None, typer.Option("--args", metavar="JSON", help="More arguments, as a JSON array.")] = None,
     kwargs: Annotated[

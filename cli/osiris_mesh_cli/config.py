@@ -46,7 +46,7 @@ def get(session: Session, key: KeyArgument) -> None:
 @command(app, example="config reset max_retries\nconfig reset")
 def reset(
     session: Session,
-    key: Annotated[str, typer.Argument(metavar="[KEY]", help="All settings if not given.")] = "",
+    key: Annotated[str, typer.Argument(metavar="KEY", help="All settings if not given.")] = "",
 ) -> None:
     """Give a setting, or all, the default again."""
     from osiris_mesh.ledger.kinds import ConfigReset  # noqa: PLC0415 - only what signs needs it

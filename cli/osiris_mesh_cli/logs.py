@@ -27,7 +27,7 @@ def _line(item: dict[str, Any]) -> str:
 @command(app, example="logs addNumbers --tail\nlogs text/tokens --since 10m --search error")
 def logs(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A function; all of this node's if not given.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A function; all of this node's if not given.")] = "",
     follow: Annotated[
         bool, typer.Option("--tail", "--follow", "-f", help="Go on with new lines until Ctrl-C.")
     ] = False,
@@ -58,7 +58,7 @@ def logs(
 @command(app, example="metrics\nmetrics addNumbers --json")
 def metrics(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A function; all and the nodes if not given.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A function; all and the nodes if not given.")] = "",
 ) -> None:
     """Show figures of one function, or of all functions and of the nodes, as this node knows them."""
     with Controller(session.home) as controller:

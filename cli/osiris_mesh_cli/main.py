@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from osiris_mesh.errors import InternalError, UsageError
+from osiris_mesh_cli.plain import PlainGroup
 from osiris_mesh_cli.session import INTERRUPTED, report
 
 __all__ = ["COMMANDS", "main", "root"]
@@ -86,7 +87,7 @@ class _Commands(MutableMapping[str, Any]):
         return len(COMMANDS)
 
 
-class _Root(TyperGroup):
+class _Root(PlainGroup):
     """The program itself."""
 
     def __init__(self, **attributes: Any) -> None:

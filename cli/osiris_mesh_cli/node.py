@@ -105,7 +105,7 @@ def init(
 @command(app, example="join osm1…\njoin osm1… --listen 127.0.0.1:0 --no-mdns --detach --json")
 def join(
     session: Session,
-    token: Annotated[str | None, typer.Argument(metavar="[TOKEN]", help="From: osiris-mesh token create.")] = None,
+    token: Annotated[str | None, typer.Argument(metavar="TOKEN", help="From: osiris-mesh token create.")] = None,
     seed: Annotated[
         list[str] | None,
         typer.Option("--seed", metavar="ADDRESS", help="Where a member answers; several may be given."),

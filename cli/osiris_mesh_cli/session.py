@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, ParamSpec
 
 import typer
-from typer.core import TyperCommand
 
 from osiris_mesh.errors import FunctionError, OsirisError, UsageError
 from osiris_mesh.identity.home import Home
+from osiris_mesh_cli.plain import PlainCommand, PlainGroup
 from osiris_mesh_cli.tables import clean
 from osiris_mesh_cli.values import dumps
 
@@ -29,7 +29,7 @@ P = ParamSpec("P")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else there.")]
 HomeOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--home", metavar="FOLDER", help="The node to act on; $OSIRIS_HOME or ~/.osiris if not given."),
 ]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints on stderr.")]
@@ -91,12 +91,17 @@ def _lines(text: str) -> str:
 def noun(text: str) -> typer.Typer:
     """Return an empty group of commands about one noun."""
     return typer.Typer(
-        help=text, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+        cls=PlainGroup,
+        help=text,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
     )
 
 
 def command(
-    app: typer.Typer, *, example: str, name: str | None = None, cls: type[TyperCommand] | None = None
+    app: typer.Typer, *, example: str, name: str | None = None, cls: type[PlainCommand] = PlainCommand
 ) -> Callable[[Callable[Concatenate[Session, P], int | None]], Callable[Concatenate[Session, P], int | None]]:
     """Register a command: its options are the function's parameters, its help the docstring.
 
@@ -123,8 +128,8 @@ def command(
         parameters = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own] + shared
 
         @functools.wraps(function)
-        def run(*, json_output: bool, home: Path | None, quiet: bool, **options: Any) -> None:
-            where = Home.default() if home is None else Home(home.expanduser()).absolute()
+        def run(*, json_output: bool, home: str | None, quiet: bool, **options: Any) -> None:
+            where = Home.default() if home is None else Home(Path(home).expanduser()).absolute()
             session = Session(where, json=json_output, quiet=quiet)
             try:
                 code = function(session, **options)  # type: ignore[call-arg]  # parsed by the very same signature
