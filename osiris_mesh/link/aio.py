@@ -305,18 +305,23 @@ class Link:
         try:
             for event in self.mux.receive(data):
                 kind = type(event)
-                if kind is Received:
-                    event.stream.owner.on_message(event.body, event.ended)  # type: ignore[union-attr]
-                elif kind is Opened:
+                if kind is Opened:
                     self._serve(event.stream, event.body, event.ended)  # type: ignore[union-attr]
-                elif kind is Ended:
-                    event.stream.owner.on_end()  # type: ignore[union-attr]
                 elif kind is Ponged:
                     waiter = self._pings.get(event.token)  # type: ignore[union-attr]
                     if waiter is not None and not waiter.done():
                         waiter.set_result(None)
                 else:
-                    event.stream.owner.on_reset(event.error)  # type: ignore[union-attr]
+                    # No owner: refused a moment ago, while these very bytes were handled; what follows is too late.
+                    owner = event.stream.owner  # type: ignore[union-attr]
+                    if owner is None:
+                        continue
+                    if kind is Received:
+                        owner.on_message(event.body, event.ended)  # type: ignore[union-attr]
+                    elif kind is Ended:
+                        owner.on_end()
+                    else:
+                        owner.on_reset(event.error)  # type: ignore[union-attr]
         except RemoteProtocolError as error:
             _log.warning("protocol violation", extra={"peer": self._name(), "why": error.what})
             self.fail(error.what)

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections import deque
 from typing import Final, Protocol
 
-from osiris_mesh.errors import OsirisError, RemoteProtocolError
+from osiris_mesh.errors import OsirisError
 from osiris_mesh.link import Audience, Link, Request, Router, Stream
 
 __all__ = ["METHOD", "RaftLinks"]
 
 METHOD: Final = "raft"
 _QUEUE_BYTES: Final = 16 << 20
-_MESSAGE_BYTES: Final = 8 << 20
-_LENGTH: Final = struct.Struct(">I")
 _log = logging.getLogger(__name__)
 
 
@@ -144,8 +141,7 @@ class RaftLinks:
                 while box.waiting:
                     message = box.waiting.popleft()
                     box.size -= len(message)
-                    # A stream carries bytes, cut where the link likes: the length marks where a message ends.
-                    await stream.send(_LENGTH.pack(len(message)) + message)
+                    await stream.send(message)
                 box.wake.clear()
                 await box.wake.wait()
         except OsirisError as error:
@@ -155,24 +151,9 @@ class RaftLinks:
 
     async def _receive(self, request: Request, stream: Stream) -> None:
         peer = request.caller.peer
-        buffer = bytearray()
         while True:
-            data = await stream.receive()
-            if data is None:
+            message = await stream.receive()
+            if message is None:
                 return
-            if not buffer and len(data) >= 4 and len(data) == 4 + _LENGTH.unpack_from(data)[0]:
-                self._deliver(peer, data[_LENGTH.size :])
-                continue
-            buffer += data
-            while len(buffer) >= _LENGTH.size:
-                size = _LENGTH.unpack_from(buffer)[0]
-                if size > _MESSAGE_BYTES:
-                    raise RemoteProtocolError(f"a Raft message of {size} bytes, more than {_MESSAGE_BYTES}")
-                if len(buffer) < _LENGTH.size + size:
-                    break
-                self._deliver(peer, bytes(memoryview(buffer)[_LENGTH.size : _LENGTH.size + size]))
-                del buffer[: _LENGTH.size + size]
-
-    def _deliver(self, peer: str, message: bytes) -> None:
-        if self._receiver is not None:
-            self._receiver.deliver(peer, message)
+            if self._receiver is not None:
+                self._receiver.deliver(peer, message)
