@@ -25,16 +25,16 @@ def _row(entry: dict[str, Any]) -> list[object]:
 def log(
     session: Session,
     start: Annotated[
-        int | None, typer.Option("--from", metavar="HEIGHT", min=0, help="Begin at this block; the last if not given.")
+        int | None, typer.Option("--from", metavar="HEIGHT", min=1, help="First block; the last ones if not given.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many blocks at most.")] = 20,
 ) -> None:
-    """Show the entries of the last blocks, the newest first, or of those from a height downwards."""
+    """Show the entries of the last blocks, or of those from a height on, the newest last."""
     with Controller(session.home) as controller:
         now = controller.ask("node.status")
-        first = int(now["height"]) if start is None else start
-        blocks = controller.ask("ledger.log", {"from": first, "limit": limit})["blocks"]
-    entries = [entry for block in blocks for entry in reversed(block["entries"])]
+        # From 0 means the last ones.
+        blocks = controller.ask("ledger.log", {"from": start or 0, "limit": limit})["blocks"]
+    entries = [entry for block in blocks for entry in block["entries"]]
     session.result(
         {"height": now["height"], "tip": now["tip"], "entries": entries, "blocks": blocks},
         lambda: table(["HEIGHT", "TIME", "KIND", "BY", "WHAT"], [_row(entry) for entry in entries]),
@@ -43,7 +43,7 @@ def log(
 
 @command(app, example="ledger show 12")
 def show(
-    session: Session, height: Annotated[int, typer.Argument(metavar="HEIGHT", min=0, help="Height of the block.")]
+    session: Session, height: Annotated[int, typer.Argument(metavar="HEIGHT", min=1, help="Height of the block.")]
 ) -> None:
     """Show one block with all its entries."""
     with Controller(session.home) as controller:
@@ -54,11 +54,18 @@ def show(
         parts = [pairs(facts)]
         for entry in value["entries"]:
             inside = [(key, item) for key, item in entry.items() if key not in {"kind", "body"}]
-            parts.append(f"{clean(entry['kind'])}\n{_indented(inside)}")
-            parts.append(_indented(list(entry.get("body", {}).items())))
+            parts.append(f"{clean(entry['kind'])}\n{_indented(inside + _flat(entry.get('body', {}), 'body.'))}")
         return "\n\n".join(part for part in parts if part)
 
     session.result(value, text)
+
+
+def _flat(value: dict[str, Any], path: str) -> list[tuple[str, Any]]:
+    """Return a map's items under dotted names, maps in it included."""
+    items: list[tuple[str, Any]] = []
+    for key, item in value.items():
+        items += _flat(item, f"{path}{key}.") if isinstance(item, dict) else [(f"{path}{key}", item)]
+    return items
 
 
 def _indented(items: list[tuple[str, Any]]) -> str:

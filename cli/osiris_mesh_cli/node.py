@@ -140,17 +140,23 @@ def _look_around(session: Session, *, mdns: bool) -> int:
     start = "start one here with: osiris-mesh init; or join with a token: osiris-mesh join TOKEN"
     if not mdns:
         raise NotFound("no token was given, and --no-mdns forbids to look around", fix=start)
-    from osiris_mesh_cli.around import meshes_near  # noqa: PLC0415 - brings zeroconf
+    import asyncio  # noqa: PLC0415 - only looking around needs it, and mDNS
+
+    from osiris_mesh.link.discovery import browse  # noqa: PLC0415
 
     session.say(f"looking around for {_LOOK_AROUND_SECONDS:.0f} s …")
-    found = meshes_near(_LOOK_AROUND_SECONDS)
-    if not found:
-        raise NotFound("no mesh was found near here", fix=start, meshes=[])
-    lines = ", ".join(f"{mesh.mark} at {', '.join(mesh.addresses)}" for mesh in found)
+    seen = asyncio.run(browse(_LOOK_AROUND_SECONDS))
+    near: dict[str, list[str]] = {}
+    for hint in seen.hints:
+        near.setdefault(hint.mark, []).extend(str(address) for address in hint.addresses)
+    if not near:
+        why = f" ({seen.problem})" if seen.problem else ""
+        raise NotFound(f"no mesh was found near here{why}", fix=start, meshes=[])
+    lines = "; ".join(f"a mesh at {', '.join(addresses[:3])}" for addresses in near.values())
     raise NotFound(
         f"a token is needed to join; near here: {lines}",
         fix="on one of its members: osiris-mesh token create; then here: osiris-mesh join TOKEN",
-        meshes=[{"mesh": mesh.mark, "addresses": list(mesh.addresses)} for mesh in found],
+        meshes=[{"mark": mark, "addresses": addresses} for mark, addresses in near.items()],
     )
 
 

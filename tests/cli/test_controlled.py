@@ -459,7 +459,7 @@ def test_the_ledger(line: Line) -> None:
         assert (log["height"], log["tip"], log["entries"]) == (7, "ab" * 32, [ENTRY])
         assert "max_retries = 3" in line("ledger", "log", "--from", "1", "-n", "1").out
         assert [body for method, body in fake.asked if method == "ledger.log"] == [
-            {"from": 7, "limit": 20},
+            {"from": 0, "limit": 20},
             {"from": 1, "limit": 1},
         ]
         shown = line("ledger", "show", "1").out

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from osiris_mesh.errors import CheckFailed, OsirisError
+from osiris_mesh.errors import CheckFailed
 from osiris_mesh.ledger.kinds import ConfigSet
 from osiris_mesh.node.options import NodeOptions
 from osiris_mesh.node.prepare import create_mesh, join_mesh
@@ -149,7 +149,7 @@ def _run(nodes: list[DemoNode], narrator: _Narrator, pictures: Path) -> dict[str
     ledger = _compare(nodes)
     narrator.say(
         f"{caller.ok} calls right, {caller.failed} failed, the longest took {caller.longest:.2f} s; "
-        f"{ledger['height'] + 1} blocks, {'identical' if ledger['identical'] else 'NOT IDENTICAL'}"
+        f"{ledger['height']} blocks, {'identical' if ledger['identical'] else 'NOT IDENTICAL'}"
     )
     return {
         "nodes": len(nodes),
@@ -257,18 +257,16 @@ def _compare(nodes: Sequence[DemoNode]) -> dict[str, Any]:
 
 def _hashes(node: DemoNode, height: int) -> list[str]:
     """Return the hash of every block of a node's chain up to a height, lowest first."""
-    found: dict[int, str] = {}
-    top = height
-    while top >= 0:
-        blocks = node.ask("ledger.log", {"from": top, "limit": 500})["blocks"]
+    hashes: list[str] = []
+    while len(hashes) < height:
+        blocks = node.ask("ledger.log", {"from": len(hashes) + 1, "limit": 500})["blocks"]
+        for block in blocks:
+            if block["height"] != len(hashes) + 1:
+                raise CheckFailed(f"the ledger of {node.name} has no block {len(hashes) + 1}")
+            hashes.append(str(block["hash"]))
         if not blocks:
-            break
-        found.update({int(block["height"]): str(block["hash"]) for block in blocks})
-        lowest = min(int(block["height"]) for block in blocks)
-        if lowest > top:
-            raise OsirisError("the ledger's log does not go down")
-        top = lowest - 1
-    return [found[place] for place in sorted(found)]
+            raise CheckFailed(f"the ledger of {node.name} ends before block {height}")
+    return hashes[:height]
 
 
 def _summary(figures: dict[str, Any], *, good: bool) -> str:
