@@ -25,6 +25,7 @@ from osiris_mesh.identity.home import Home
 from osiris_mesh.node.controller import Controller
 from osiris_mesh.node.options import NodeOptions
 from osiris_mesh.node.prepare import hold
+from osiris_mesh.telemetry import Logging, start_logging
 
 # The Raft thread and the loop hand work to each other many times a write; Python's default of 5 ms is an age to that.
 _SWITCH_SECONDS: Final = 0.0005
@@ -43,7 +44,23 @@ async def _run(home: Home, ready: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    controller = Controller(home, NodeOptions.load(home))
+    options = NodeOptions.load(home)
+    with _logging(home, options.name):
+        return await _control(Controller(home, options), stop, ready)
+
+
+def _logging(home: Home, name: str) -> Logging:
+    """Log to stderr, or, where stderr is the home's own log file, to that with bounded size."""
+    path = home.logs / "node.log"
+    level = os.environ.get("OSIRIS_LOG", "info")
+    try:
+        detached = os.path.samestat(path.stat(), os.fstat(2))
+    except OSError:
+        detached = False
+    return start_logging(node=name, level=level, file=path if detached else None)
+
+
+async def _control(controller: Controller, stop: asyncio.Event, ready: int) -> int:
 
     def announce(report: dict[str, Any]) -> None:
         # What start-up made lives on; the collector need not look at it again and again.

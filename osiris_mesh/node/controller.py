@@ -54,6 +54,7 @@ _CATCH_UP_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 10.0
 _TRANSFER_SECONDS: Final = 2.0
 _LEVEL_BLOCKS: Final = 8
+_CUT_SECONDS: Final = 0.3
 _log = logging.getLogger(__name__)
 
 
@@ -390,11 +391,14 @@ class Controller:
         self.functions.look()
         members = frozenset(state.members)
         if members != self._known_members:
-            self._known_members = members
+            lost, self._known_members = self._known_members - members, members
             self.gossip.members_changed()
             self._linker.look()
-            # A moment later, so that one who just left learns that it has from the block itself.
-            asyncio.get_running_loop().call_later(0.3, self._links.recheck)
+            if lost:
+                # A moment later, so that one who just left learns that it has from the block itself.
+                asyncio.get_running_loop().call_later(_CUT_SECONDS, self._links.recheck)
+            else:
+                self._links.recheck()
 
     def _on_tip(self, _peer: str, standing: Standing) -> None:
         if standing.height > self.ledger.tip.height:

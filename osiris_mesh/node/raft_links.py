@@ -18,6 +18,8 @@ __all__ = ["METHOD", "RaftLinks"]
 
 METHOD: Final = "raft"
 _QUEUE_BYTES: Final = 16 << 20
+_RETRY_SECONDS: Final = 0.05
+_LONGEST_RETRY_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -133,21 +135,40 @@ class RaftLinks:
             box.wake.set()
 
     async def _pump(self, peer: str, box: _Outbox) -> None:
+        pause = _RETRY_SECONDS
+        while not box.link.closed:
+            try:
+                await self._carry(peer, box)
+            except OsirisError as error:
+                # Mostly a member that has not applied the block yet which names us as one: it will.
+                _log.debug("raft stream to %s ended: %s", peer, error)
+                if self._receiver is not None and self._outboxes.get(peer) is box:
+                    self._receiver.peer_down(peer)
+            box.waiting.clear()
+            box.size = 0
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+
+    async def _carry(self, peer: str, box: _Outbox) -> None:
+        stream = box.link.open(METHOD, urgent=True)
+        if self._receiver is not None:
+            self._receiver.peer_up(peer)
+        ended = self._loop.create_task(stream.receive(), name=f"raft stream to {peer}")
+        ended.add_done_callback(lambda _done: box.wake.set())
         try:
-            stream = box.link.open(METHOD, urgent=True)
-            if self._receiver is not None:
-                self._receiver.peer_up(peer)
             while True:
                 while box.waiting:
                     message = box.waiting.popleft()
                     box.size -= len(message)
                     await stream.send(message)
                 box.wake.clear()
+                if ended.done():
+                    # Nothing is ever said on it: whatever came, or came to an end, ends it, and its error is ours.
+                    ended.result()
+                    return
                 await box.wake.wait()
-        except OsirisError as error:
-            _log.debug("raft stream to %s ended: %s", peer, error)
-            if self._outboxes.get(peer) is box:
-                self.link_down(peer)
+        finally:
+            ended.cancel()
 
     async def _receive(self, request: Request, stream: Stream) -> None:
         peer = request.caller.peer

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import pytest
 
+from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.identity.token import Token
 from tests.system.harness import Mesh, wait_until
 
 pytestmark = pytest.mark.system
@@ -30,8 +33,9 @@ def test_a_spent_token_is_refused_and_a_fresh_one_works(mesh: Mesh) -> None:
 def test_an_expired_a_revoked_and_a_damaged_token(mesh: Mesh) -> None:
     first = mesh.init()
     node = mesh.home()
-    short = first.run("token", "create", "--ttl", "1ms").out.strip()
-    expired = node.run("join", short, *LOCAL, "--detach")
+    good = Token.parse(first.run("token", "create").out.strip())
+    old = replace(good, expires_ms=1).signed(KeyPair.load(first.home / "keys" / "user.key"))
+    expired = node.run("join", old.text(), *LOCAL, "--detach")
     assert expired.code == 2, expired.err
     assert "expired" in expired.err
     made = first.ok("token", "create")
