@@ -149,6 +149,19 @@ class Environments:
                 maybe=False,
             )
         (part / SITE).mkdir(exist_ok=True)  # all markers may exclude this machine
+        _let_read(part / SITE)
+
+
+def _let_read(site: Path) -> None:
+    """Let functions read what was installed: they run as nobody in particular, the controller's umask is 077."""
+    site.chmod(0o755)
+    for parent, folders, names in os.walk(site):
+        for name in folders:
+            os.chmod(os.path.join(parent, name), 0o755)  # noqa: PTH101, PTH118, S103 - many files, no objects
+        for name in names:
+            path = os.path.join(parent, name)  # noqa: PTH118 - the same
+            if not os.path.islink(path):  # noqa: PTH114 - the same
+                os.chmod(path, 0o755 if os.access(path, os.X_OK) else 0o644)  # noqa: PTH101 - the same
 
 
 def _acquire(handle: int, give_up: float) -> None:
