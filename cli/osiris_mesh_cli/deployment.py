@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from osiris_mesh.errors import Conflict, NotFound, OsirisError
+from osiris_mesh.errors import CheckFailed, Conflict, NotFound, OsirisError
 from osiris_mesh.function.name import Version
 from osiris_mesh_cli.control import Controller
+from osiris_mesh_cli.tables import clean
 
 if TYPE_CHECKING:
     from osiris_mesh.runtime.build import Overrides
@@ -166,6 +167,10 @@ def _deploy_one(
         say(f"{name} {version}: {len(bundle.data)} bytes, {len(bundle.tests)} tests …")
         try:
             answer = _publish(controller, bundle)
+        except CheckFailed as error:
+            for line in failed_tests(error):
+                say(clean(line))
+            raise
         except Conflict as error:
             # A removed function's numbers stay taken: they never mean other code again.
             if wanted is not None or error.details.get("why") != "exists":
@@ -194,10 +199,10 @@ def _publish(controller: Controller, bundle: Bundle) -> dict[str, Any]:
 
 def failed_tests(error: OsirisError) -> list[str]:
     """Return a line for each test that did not hold, from a :class:`CheckFailed` of a deployment."""
-    tests = error.details.get("tests")
-    results = tests.get("results", []) if isinstance(tests, dict) else []
+    report = error.details.get("tests")
+    results = report.get("tests", []) if isinstance(report, dict) else []
     return [
-        f"  failed: {item.get('name', '?')}: {item.get('detail', item.get('message', ''))}"
+        f"  failed: {item.get('name')}: expected {item.get('expected')}, got {item.get('got')}"
         for item in results
-        if isinstance(item, dict) and not item.get("passed", item.get("ok"))
+        if isinstance(item, dict) and not item.get("ok")
     ]

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from osiris_mesh.errors import CheckFailed, Conflict, NotFound
+from osiris_mesh.errors import Conflict, NotFound
 from osiris_mesh.function.name import qualified
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.session import Session, command, noun
-from osiris_mesh_cli.tables import bytes_text, clean, pairs, table, time_text
+from osiris_mesh_cli.tables import bytes_text, pairs, table, time_text
 
 app = noun("Functions.")
 
@@ -35,7 +35,6 @@ IdempotentFlag = Annotated[
 def _deploy(session: Session, path: str, must_exist: bool, options: dict[str, Any]) -> list[dict[str, Any]]:
     from osiris_mesh.runtime.build import Overrides  # noqa: PLC0415 - only a deployment builds
     from osiris_mesh_cli.deployment import deploy as carry_out  # noqa: PLC0415
-    from osiris_mesh_cli.deployment import failed_tests  # noqa: PLC0415
 
     overrides = Overrides(
         memory=options.pop("memory"),
@@ -46,12 +45,7 @@ def _deploy(session: Session, path: str, must_exist: bool, options: dict[str, An
         idempotent=options.pop("idempotent"),
     )
     with Controller(session.home) as controller:
-        try:
-            return carry_out(controller, path, say=session.say, overrides=overrides, must_exist=must_exist, **options)
-        except CheckFailed as error:
-            for line in failed_tests(error):
-                session.say(clean(line))
-            raise
+        return carry_out(controller, path, say=session.say, overrides=overrides, must_exist=must_exist, **options)
 
 
 def _outcome(item: dict[str, Any]) -> str:
@@ -61,8 +55,8 @@ def _outcome(item: dict[str, Any]) -> str:
 
 
 def _tests_text(tests: Any) -> str:
-    results = tests.get("results", []) if isinstance(tests, dict) else []
-    return f", {len(results)} tests passed" if results else ""
+    passed = tests.get("passed", 0) if isinstance(tests, dict) else 0
+    return f", {passed} {'test' if passed == 1 else 'tests'} passed" if passed else ""
 
 
 @command(

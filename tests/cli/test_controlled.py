@@ -298,7 +298,7 @@ class Published:
             raise Conflict("the ledger refuses it: taken", why="exists")
         self.versions[activate.version] = body["digest"].hex()
         self.active = activate.version
-        tests = {"passed": True, "results": []}
+        tests = {"ok": True, "passed": 2, "tests": []}
         return {"height": 9, "outcomes": [ACCEPTED, ACCEPTED], "tests": tests}
 
     def methods(self) -> dict[str, Any]:
@@ -374,13 +374,13 @@ def test_a_failed_test_is_named_and_is_1(line: Line, tmp_path: Path) -> None:
     ledger = Published()
 
     def deploy(_body: dict[str, Any]) -> dict[str, Any]:
-        results = [{"name": "two and three", "passed": False, "detail": "6 is not 5"}]
-        raise CheckFailed("math/add failed its tests", tests={"passed": False, "results": results})
+        results = [{"name": "two and three", "ok": False, "expected": "5", "got": "6"}]
+        raise CheckFailed("math/add failed its tests", tests={"ok": False, "tests": results})
 
     with FakeController(Home(line.home), ledger.methods() | {"function.deploy": deploy}):
         answer = line("deploy", write(tmp_path / "math"))
     assert (answer.code, answer.out) == (1, "")
-    assert "failed: two and three: 6 is not 5" in answer.err
+    assert "failed: two and three: expected 5, got 6" in answer.err
 
 
 def test_several_functions_are_deployed_together(line: Line, tmp_path: Path) -> None:

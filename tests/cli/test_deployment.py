@@ -48,9 +48,10 @@ def test_what_the_controller_describes_is_what_is_known() -> None:
 
 
 def test_failed_tests_are_named() -> None:
-    tests = {
-        "passed": False,
-        "results": [{"name": "one", "passed": True}, {"name": "two", "passed": False, "detail": "5 is not 4"}],
-    }
-    assert failed_tests(CheckFailed("no", tests=tests)) == ["  failed: two: 5 is not 4"]
+    results = [
+        {"name": "one", "ok": True, "expected": "4", "got": "4"},
+        {"name": "two", "ok": False, "expected": "4", "got": "5"},
+    ]
+    tests = {"ok": False, "tests": results}
+    assert failed_tests(CheckFailed("no", tests=tests)) == ["  failed: two: expected 4, got 5"]
     assert failed_tests(CheckFailed("no")) == []

@@ -118,7 +118,7 @@ def _run(nodes: list[DemoNode], narrator: _Narrator, pictures: Path) -> dict[str
         picture = (examples / "picture.png").read_bytes()
         narrator.say(f"deploying {FUNCTION} at {at.name} …")
         with Controller(at.home) as controller:
-            deployed = deploy(controller, str(examples / "sharpen.py"), say=lambda text: narrator.say(f"  {text}"))[0]
+            deployed = deploy(controller, str(examples / "sharpen.py"), say=narrator.say)[0]
     narrator.say(f"{FUNCTION} {deployed['version']} is active, its tests passed")
     sharpened, gain = _first_call(asked, picture)
     (pictures / "original.png").write_bytes(picture)
