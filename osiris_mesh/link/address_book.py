@@ -37,7 +37,7 @@ class AddressBook:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def learn(self, peer: str, addresses: Iterable[Multiaddr]) -> None:
-        """Note addresses of ``peer``; what is new goes in front, since nodes move. Addresses of other peers are passed over."""
+        """Note addresses of ``peer``; new ones go in front, since nodes move. Those of other peers are passed over."""
         entry = self._entries.setdefault(peer, _Entry())
         self._entries.move_to_end(peer)
         fresh = [Multiaddr(address.host, address.port, peer) for address in addresses if address.peer in {"", peer}]

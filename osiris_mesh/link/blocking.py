@@ -60,7 +60,7 @@ class Boxes(Protocol):
         """Return what to write for ``buffers``."""
         ...
 
-    def receive(self, data: memoryview) -> bytes:
+    def receive(self, data: bytes | memoryview) -> bytes:
         """Return what is inside ``data``; raises RemoteProtocolError."""
         ...
 
@@ -241,8 +241,12 @@ class BlockingLink:
         """
         from osiris_mesh.link.blocking_tcp import connect  # noqa: PLC0415 - loads nacl, which workers do not have
 
-        connection, caller, session = connect(address, key, network_key, hello, timeout=timeout)
-        return cls(connection, caller, boxes=session)
+        connection, caller, session, payload = connect(address, key, network_key, hello, timeout=timeout)
+        link = cls(connection, caller, boxes=session)
+        with link._lock:
+            link._dispatch(payload)
+            link._push()
+        return link
 
     # calling
 
@@ -375,7 +379,7 @@ class BlockingLink:
                 self._push()
                 while stream.core.queued > _HIGH and stream.error is None:
                     if not self._wait(stream, stream.deadline):
-                        self._expired(stream)
+                        raise self._expired(stream)
             finally:
                 self._pass_on()
             if stream.error is not None:
@@ -402,8 +406,7 @@ class BlockingLink:
                     if stream.error is not None:
                         raise stream.error
                     if not self._wait(stream, deadline):
-                        self._expired(stream)
-                        raise stream.error or DeadlineExceeded(f"no message of {stream.method} came in {timeout} s")
+                        raise self._expired(stream)
                 body = stream.queue.popleft()
                 self._mux.consumed(stream.core, len(body))
                 self._push()
@@ -452,13 +455,17 @@ class BlockingLink:
             self._mux.reset(stream.core, None)
             self._push()
 
-    def _expired(self, stream: BlockingStream) -> None:
-        if stream.deadline is None or time.monotonic() < stream.deadline or stream.error is not None:
-            return
-        stream.error = DeadlineExceeded(f"the stream {stream.method} was not done in time")
+    def _expired(self, stream: BlockingStream) -> OsirisError:
+        """Return the error for a wait that took too long; if the stream's own time ran out, it ends."""
+        if stream.error is not None:
+            return stream.error
+        if stream.deadline is None or time.monotonic() < stream.deadline:
+            return DeadlineExceeded(f"no message of {stream.method} came in time")
+        error = stream.error = DeadlineExceeded(f"the stream {stream.method} was not done in time")
         if not self.closed:
-            self._mux.reset(stream.core, stream.error if stream.core.id < 0 else None)
+            self._mux.reset(stream.core, error if stream.core.id < 0 else None)
             self._push()
+        return error
 
     def _wait(self, stream: BlockingStream | None, deadline: float | None) -> bool:
         """Let something happen: read, or sleep while another thread reads. False once ``deadline`` has passed.
@@ -623,8 +630,12 @@ class BlockingLink:
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
+                # The socket took nothing of what the core gave last, so the peer surely saw none of those calls.
+                for stream in self._mux.just_opened:
+                    stream.sent = False
                 self._lose(error.strerror or type(error).__name__)
                 return True
+            self._mux.just_opened.clear()
             while sent:
                 first = unsent[0]
                 if sent < len(first):

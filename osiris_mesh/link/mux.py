@@ -217,12 +217,18 @@ class Mux:
 
     Args:
         limits: What the peer may make us spend.
+
+    Attributes:
+        buffered: Bytes received and not yet taken, with what the messages cost besides.
+        next_deadline: No stream's deadline is before this; monotonic seconds.
+        just_opened: Streams whose OPEN was in what :meth:`take` returned last.
     """
 
     def __init__(self, limits: MuxLimits | None = None) -> None:
         self.limits = limits or MuxLimits()
         self.buffered = 0
         self.next_deadline: float | None = None
+        self.just_opened: list[MuxStream] = []
         self._streams: dict[int, MuxStream] = {}
         self._last_local = 0
         self._last_remote = [0, 0]  # of bulk and of urgent streams: an urgent OPEN overtakes earlier bulk ones
@@ -387,6 +393,7 @@ class Mux:
         """Return what to write next, in order: urgent first, then bulk by turns, until ``limit`` bytes are passed."""
         out: list[bytes | memoryview] = []
         size = 0
+        self.just_opened.clear()
         urgent, bulk = self._urgent, self._bulk
         while size < limit:
             if urgent:
@@ -404,7 +411,9 @@ class Mux:
                 size += self._cut(stream, out)
                 continue
             else:
-                stream.sent = True
+                if not stream.sent:
+                    stream.sent = True
+                    self.just_opened.append(stream)
                 stream.queued -= len(frame)
             assert frame is not None  # noqa: S101 - for the type checker: only streams have lazily cut frames
             out.append(frame)

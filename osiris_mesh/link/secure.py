@@ -7,18 +7,19 @@ import secrets
 from typing import Final, Protocol, cast
 
 from osiris_mesh.clock import SYSTEM, Clock
-from osiris_mesh.errors import Denied, OsirisError, RemoteProtocolError, Unavailable, UsageError
+from osiris_mesh.errors import OsirisError, RemoteProtocolError, Unavailable
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.multiaddr import Multiaddr
-from osiris_mesh.identity.peer_id import peer_id, public_key
+from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.link.aio import Link
 from osiris_mesh.link.hello import Hello
 from osiris_mesh.link.network import Network, TcpNetwork
+from osiris_mesh.link.refusal import expected_key, named, refusal
 from osiris_mesh.link.request import Audience, Caller
 from osiris_mesh.link.router import Router
 from osiris_mesh.link.session import Session, State
 
-__all__ = ["SecureOwner", "SecureProtocol", "connect_tcp", "dial_session", "refusal"]
+__all__ = ["SecureOwner", "SecureProtocol", "connect_tcp", "dial_session"]
 
 _HIGH_WATER: Final = 1 << 18
 
@@ -206,40 +207,6 @@ class SecureProtocol(asyncio.Protocol):
             self.ready.exception()  # an accepted connection has nobody who waits
 
 
-def refusal(state: State) -> OsirisError:
-    """Return what it means that the peer closed in the midst of the handshake without a word."""
-    if state in {State.START, State.HELLO}:
-        return Denied(
-            "the peer does not accept us: it belongs to another mesh, or is no node of a mesh at all",
-            fix="check the address, or use a token of that mesh",
-        )
-    if state in {State.AUTH, State.ACCEPT}:
-        return Denied(
-            "the peer does not accept us: this node is not, or no longer, a member, or another node answers there",
-            fix="join with a new token, or check the address",
-        )
-    return Unavailable("the peer closed before the link was up", maybe=False)
-
-
-def expected_key(address: Multiaddr) -> bytes:
-    """Return the public key that must answer at ``address``.
-
-    Raises:
-        UsageError: The address names no peer.
-    """
-    if not address.peer:
-        raise UsageError(
-            f"{address} does not say which peer answers there, so it can't be authenticated",
-            fix="add /p2p/ and the peer id, as `osiris-mesh status` on that node prints it",
-        )
-    return public_key(address.peer)
-
-
-def named(error: OsirisError, address: Multiaddr) -> OsirisError:
-    """Return ``error`` with the address in its text."""
-    return type(error)(f"{address}: {error.what}", fix=error.fix, **error.details)
-
-
 async def dial_session(
     network: Network,
     address: Multiaddr,
@@ -280,6 +247,7 @@ class _Client:
         self._clock = clock
 
     def connected(self, protocol: SecureProtocol, host: str) -> bool:
+        del protocol, host
         return True
 
     def opened(self, protocol: SecureProtocol) -> Link:

@@ -187,7 +187,7 @@ class Session:
         wire = self.hello.to_wire()
         self.outgoing.append(self._sealer.seal(len(wire).to_bytes(4, "big") + wire))
         self.state = State.GREET
-        self._opener.feed(self._input)
+        self._opener.feed(bytes(self._input))
         self._input = bytearray()
 
     def _open(self) -> bytes:
