@@ -42,6 +42,9 @@ def _genesis(state: State, body: kinds.Genesis, entry: Entry, context: Context) 
 
 def _member_add(state: State, body: kinds.MemberAdd, entry: Entry, context: Context) -> Outcome:
     permit(entry.kind, state.author(entry.author, context.time_ms))
+    peer = peer_id(body.public_key)
+    if peer in state.members:
+        raise Refused("exists", "this node is a member already")
     token = state.tokens.get(body.token)
     if token is None:
         raise Refused("token", "the token is not known here")
@@ -55,9 +58,6 @@ def _member_add(state: State, body: kinds.MemberAdd, entry: Entry, context: Cont
         raise Refused("token", "the token was used as often as it may be")
     if (body.token, body.public_key) in state.admitted:
         raise Refused("token", "this node has joined with this token before; create a new one")
-    peer = peer_id(body.public_key)
-    if peer in state.members:
-        raise Refused("exists", "this node is a member already")
     if not body.holds(state.mesh_id):
         raise Refused("signature", "the admission is not signed by the token and by the joiner")
     state.tokens[token.key] = replace(token, used=token.used + 1)

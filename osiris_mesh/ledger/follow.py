@@ -14,7 +14,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
-from osiris_mesh.clock import Clock
 from osiris_mesh.codec import FRAME, Limits, pack, unpack
 from osiris_mesh.errors import OsirisError, RemoteProtocolError
 from osiris_mesh.ledger.proposer import Peers
@@ -32,6 +31,10 @@ _log = logging.getLogger(__name__)
 _TIP: Final = Limits(size=256, depth=1, count=8)
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class Follower:
     """Keeps a ledger abreast of its peers.
 
@@ -40,18 +43,14 @@ class Follower:
         peer: This node's peer id.
         links: Links to other nodes.
         settings: Bounds and pauses.
-        clock: Time.
         rng: Chooses among peers.
     """
 
-    def __init__(
-        self, ledger: Ledger, peer: str, links: Peers, settings: LedgerSettings, clock: Clock, rng: random.Random
-    ) -> None:
+    def __init__(self, ledger: Ledger, peer: str, links: Peers, settings: LedgerSettings, rng: random.Random) -> None:
         self._ledger = ledger
         self._peer = peer
         self._links = links
         self._settings = settings
-        self._clock = clock
         self._rng = rng
         self._plan = PullPlan(settings)
         self._wake = asyncio.Event()
@@ -78,8 +77,9 @@ class Follower:
         return self._ledger.failed is None and (self._ledger.target is not None or not self._ledger.voting())
 
     def _others(self) -> list[str]:
+        """Return every node that may have blocks: by the ledger, or linked (a newcomer's ledger names few yet)."""
         nodes = {member.peer for member in self._ledger.state.members.values() if member.role != "client"}
-        found = (nodes or set(self._links.peers())) - {self._peer}
+        found = (nodes | set(self._links.peers())) - {self._peer}
         self._plan.keep(found)
         return sorted(found)
 
@@ -95,7 +95,7 @@ class Follower:
             await asyncio.sleep(pause)
 
     async def _ask_tips(self) -> None:
-        ready = self._plan.ready(self._others(), self._clock.monotonic())
+        ready = self._plan.ready(self._others(), _now())
         chosen = self._rng.sample(ready, min(self._settings.compare_peers, len(ready)))
         await asyncio.gather(*(self._ask_tip(peer) for peer in chosen))
 
@@ -106,13 +106,13 @@ class Follower:
             if not isinstance(answer, dict) or type(answer.get("height")) is not int:
                 raise RemoteProtocolError("a tip is not a height and a hash")
         except (OsirisError, OSError, TimeoutError) as error:
-            self._plan.failed(peer, self._clock.monotonic())
+            self._plan.failed(peer, _now())
             _log.debug("ledger.tip_failed", extra={"peer_id": peer, "reason": str(error)})
             return
         theirs = answer.get("at")
         if theirs and theirs != mine.hash:
             _log.error("ledger.diverged", extra={"peer_id": peer, "height": mine.height})
-            self._plan.bad(peer, self._clock.monotonic())
+            self._plan.bad(peer, _now())
             return
         self._plan.served(peer)
         self.heard(peer, answer["height"])
@@ -130,7 +130,7 @@ class Follower:
             await self._wake.wait()
             self._wake.clear()
             while self._wants():
-                now = self._clock.monotonic()
+                now = _now()
                 height = self._ledger.tip.height
                 peer = self._plan.source(height, now, self._rng)
                 if peer is not None:
@@ -170,7 +170,7 @@ class Follower:
             await asyncio.sleep(0)
 
     def _note(self, peer: str, error: Exception) -> None:
-        now = self._clock.monotonic()
+        now = _now()
         if isinstance(error, BadBlock):
             _log.warning("ledger.bad_block", extra={"peer_id": peer, "height": error.height, "check": error.check})
             self._plan.bad(peer, now)
@@ -182,7 +182,7 @@ class Follower:
 
     async def _subscribe(self) -> None:
         while True:
-            ready = self._plan.ready(self._others(), self._clock.monotonic())
+            ready = self._plan.ready(self._others(), _now())
             if not ready or not self._wants() or self._ledger.target is not None:
                 await asyncio.sleep(self._settings.retry_first_s)
                 continue

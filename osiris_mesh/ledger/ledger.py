@@ -83,7 +83,7 @@ class Ledger:
         )
         self._follower: Follower | None = None
         if links is not None:
-            self._follower = Follower(self, peer, links, settings, clock, rng or random.Random())  # noqa: S311 - which peer to ask is no secret
+            self._follower = Follower(self, peer, links, settings, rng or random.Random())  # noqa: S311 - which peer to ask is no secret
             self._proposer.on_height = self._follower.heard
         self._applier: Applier | None = None
         self._callbacks: list[Callable[[Block, State], None]] = []
@@ -153,7 +153,8 @@ class Ledger:
         return self._applier
 
     def _stopped(self, error: OsirisError) -> None:
-        _log.error("ledger.stopped", extra={"reason": str(error)})
+        level = logging.ERROR if self._applier is not None else logging.DEBUG
+        _log.log(level, "ledger.stopped", extra={"reason": str(error)})
         self._proposer.proposals.fail(error)
 
     async def _sync_often(self) -> None:

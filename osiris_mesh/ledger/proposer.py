@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.codec import pack, unpack
-from osiris_mesh.errors import DeadlineExceeded, OsirisError, Overloaded, RemoteProtocolError, Unavailable, UsageError
+from osiris_mesh.errors import (
+    DeadlineExceeded,
+    Denied,
+    OsirisError,
+    Overloaded,
+    RemoteProtocolError,
+    Unavailable,
+    UsageError,
+)
 from osiris_mesh.ledger.block import Command
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import Receipt
@@ -234,6 +242,9 @@ class Proposer:
                 answer = unpack(await link.call(PROPOSE, body, timeout=timeout))
             except TimeoutError:
                 error = Unavailable(f"{voter} could not be reached in time", maybe=False)
+            except Denied:
+                # Not about the entries, whose outcomes say what they may: this voter does not know us as a member yet.
+                error = Unavailable(f"{voter} does not take proposals from this node", maybe=False)
             except (Unavailable, DeadlineExceeded, Overloaded) as reason:
                 error = reason
                 proposal.maybe = proposal.maybe or _maybe(reason)
@@ -250,13 +261,13 @@ class Proposer:
         self._again([proposal], error)
 
     def _ask_order(self, peers: Peers) -> list[str]:
-        """Return the leader if it is known, then the other voters, those with a live link first, else at random."""
+        """Return the leader if it is known, then voters, then whoever is linked; live links first, else at random."""
         status = self._raft.status()
-        voters = set(status.voters or self._voters() or peers.peers()) - {self._peer}
+        voters = set(status.voters or self._voters())
         live = set(peers.peers())
-        order = sorted(voters)
+        order = sorted((voters | live) - {self._peer})
         random.shuffle(order)
-        return sorted(order, key=lambda peer: (peer != status.leader, peer not in live))
+        return sorted(order, key=lambda peer: (peer != status.leader, peer not in voters, peer not in live))
 
     def _again(self, batch: Sequence[Proposal], error: OsirisError) -> None:
         """Try a failed batch once more after a pause: an entry committed twice has one effect."""

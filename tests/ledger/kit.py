@@ -197,3 +197,12 @@ class Node:
         entry = Entry.make(body.KIND, body.body(), author, MESH, self.clock)
         receipt = await self.ledger.propose([entry.bytes], timeout=5)
         return receipt.outcomes[0]
+
+
+async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Return when ``holds()``; fail after ``seconds``."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not holds():
+        assert loop.time() < deadline, "it never came to hold"
+        await asyncio.sleep(0.002)

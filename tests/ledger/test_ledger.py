@@ -13,7 +13,7 @@ from osiris_mesh.errors import DeadlineExceeded, NotFound, Overloaded, Unavailab
 from osiris_mesh.ledger.block import Command
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.kinds import ConfigSet
-from tests.ledger.kit import ADMIN, FOUNDER, MESH, VIEWER, Agreement, Item, Node, genesis, key
+from tests.ledger.kit import ADMIN, FOUNDER, MESH, VIEWER, Agreement, Item, Node, genesis, key, until
 
 
 @pytest.fixture
@@ -192,8 +192,7 @@ async def test_a_snapshot_names_the_block_once_it_is_durable(node: Node) -> None
 
 async def test_commands_that_make_no_block_do_not_hold_a_snapshot_up(node: Node) -> None:
     node.ledger.on_committed([Item(2, 1, b"\xc0")])
-    while node.ledger.applied < 2:
-        await asyncio.sleep(0)
+    await until(lambda: node.ledger.applied == 2)
     await node.ledger.sync()
     assert node.ledger.take_snapshot(2) is not None
     assert node.ledger.tip.height == 1
@@ -210,8 +209,7 @@ async def test_after_a_snapshot_commands_wait_for_the_blocks_before_them(tmp_pat
     late = await Node(tmp_path / "late", Agreement(voters=[]), key("late")).start()
     late.ledger.install_snapshot(snapshot, 3)
     late.ledger.on_committed(agreement.log[3:])
-    while late.ledger.target is None:
-        await asyncio.sleep(0)
+    await until(lambda: late.ledger.target is not None)
     assert late.ledger.tip.height == 0
     late.ledger.ingest(ahead.ledger.wires(1, 100, 1 << 20))
     assert late.ledger.target is None
@@ -233,8 +231,7 @@ async def test_blocks_that_do_not_lead_to_the_snapshot_are_forgotten(tmp_path: P
     await ahead.ledger.sync()
     late = await Node(tmp_path / "late", Agreement(), key("late")).start()
     late.ledger.install_snapshot(ahead.ledger.take_snapshot(2), 2)
-    while late.ledger.target is None:
-        await asyncio.sleep(0)
+    await until(lambda: late.ledger.target is not None)
     with pytest.raises(Exception, match="not the block the snapshot names"):
         late.ledger.ingest(forked.ledger.wires(1, 100, 1 << 20))
     assert late.ledger.tip.height == 0
