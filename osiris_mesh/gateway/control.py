@@ -135,8 +135,10 @@ class Control:
         self._node = node
         self._book = book
         self._functions = functions
+        self._router = router
         methods: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "node.status": self._status,
+            "node.methods": self._methods,
             "node.doctor": self._doctor,
             "node.stop": self._stop,
             "node.drain": self._drain,
@@ -163,6 +165,14 @@ class Control:
 
     async def _status(self, _body: dict[str, Any]) -> dict[str, Any]:
         return self._node.status()
+
+    async def _methods(self, _body: dict[str, Any]) -> dict[str, Any]:
+        """Return every method this node serves, and to whom: what the test of open doors goes through."""
+        return {
+            "methods": {
+                name: [str(one.name).lower() for one in audience] for name, audience in self._router.methods().items()
+            }
+        }
 
     async def _doctor(self, _body: dict[str, Any]) -> dict[str, Any]:
         return {"checks": await self._node.diagnose()}

@@ -217,12 +217,12 @@ class Library:
         return (await self.bundle(digest)).data
 
     def register(self, router: Router) -> None:
-        """Serve ``library.put`` (LOCAL, CLIENT) and ``library.get`` (LOCAL, MEMBER).
+        """Serve ``library.put`` (LOCAL) and ``library.get`` (LOCAL, MEMBER).
 
         Both are streams. put: pieces, then the end; the answer is ``{digest}``. get: the first message is ``{digest}``,
         the answer is pieces, then the end.
         """
-        router.streaming("library.put", self._serve_put, allow=Audience.LOCAL | Audience.CLIENT)
+        router.streaming("library.put", self._serve_put, allow=Audience.LOCAL)
         router.streaming("library.get", self._serve_get, allow=Audience.LOCAL | Audience.MEMBER)
 
     async def _serve_put(self, request: Request, stream: Pieces) -> None:
