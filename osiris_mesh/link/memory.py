@@ -356,14 +356,23 @@ async def mesh(
             for other in nodes:
                 node.links.learn(other.links.peer, [other.address])
         if connected:
-            pairs = [(node, other) for place, node in enumerate(nodes) for other in nodes[place + 1 :]]
-            await asyncio.gather(*(node.links.to(other.links.peer) for node, other in pairs))
-            while any(other.links.get(node.links.peer) is None for node, other in pairs):  # noqa: ASYNC110 - one turn
-                await asyncio.sleep(0)
+            await _connect(nodes)
         yield nodes
     finally:
         for node in nodes:
             await node.links.close()
+
+
+async def _connect(nodes: list[MeshNode]) -> None:
+    """Dial between all nodes, and wait until the accepting ends have their links too."""
+    up = asyncio.Event()
+    for node in nodes:
+        node.links.on_up(lambda _link: up.set())
+    pairs = [(node, other) for place, node in enumerate(nodes) for other in nodes[place + 1 :]]
+    await asyncio.gather(*(node.links.to(other.links.peer) for node, other in pairs))
+    while any(other.links.get(node.links.peer) is None for node, other in pairs):
+        up.clear()
+        await up.wait()
 
 
 class LoopClock:
