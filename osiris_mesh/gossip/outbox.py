@@ -62,9 +62,7 @@ class Outbox:
                 if older.message.sequence > message.sequence:
                     return
                 # The newer one takes the older one's place in the queue, so that a busy topic still gets out.
-                self._bytes += len(message.raw) - len(older.message.raw)
-                lane[key] = parcel
-                return
+                self._bytes -= len(older.message.raw)
         else:
             self._order += 1
             key = self._order
