@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from osiris_mesh.errors import NotFound, UsageError
+from osiris_mesh.errors import NotFound, OsirisError, UsageError
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import pairs
@@ -48,24 +49,46 @@ def _options(
     return NodeOptions(**given).check()
 
 
-def _run(session: Session, detach: bool, shape: Callable[[dict[str, Any]], tuple[dict[str, Any], str]]) -> int:
-    """Run the home's controller; ``shape`` turns its report into the command's result."""
+def _run(
+    session: Session,
+    detach: bool,
+    shape: Callable[[dict[str, Any]], tuple[dict[str, Any], str]],
+    *,
+    hint: str,
+    undo: Callable[[], None] | None = None,
+) -> int:
+    """Run the home's controller.
+
+    Args:
+        session: The home.
+        detach: Return when it is ready.
+        shape: Turns its report into the command's result.
+        hint: What to say then.
+        undo: What to do if it can't be made ready.
+    """
     from osiris_mesh_cli.process import run_detached, run_foreground  # noqa: PLC0415 - most commands start nothing
 
     if detach:
-        value, text = shape(run_detached(session.home, _READY_SECONDS))
-        session.result(value, text)
+        try:
+            ready = run_detached(session.home, _READY_SECONDS)
+        except OsirisError:
+            if undo is not None:
+                undo()
+            raise
+        session.result(*shape(ready))
+        session.say(hint)
         return 0
 
     def announce(ready: dict[str, Any]) -> None:
         if "error" in ready:
+            if undo is not None:
+                undo()
             # The controller itself says it on stderr and ends with the error's exit code.
             if session.json:
                 session.result(ready)
             return
-        value, text = shape(ready)
-        session.result(value, text)
-        session.say("ready; Ctrl-C stops this node")
+        session.result(*shape(ready))
+        session.say(f"{hint}; Ctrl-C stops this node")
 
     return run_foreground(session.home, announce)
 
@@ -96,10 +119,15 @@ def init(
     create_mesh(session.home, _options(listen, http, no_mdns, node_name, preset), name)
 
     def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        hint = "let others join with a token: osiris-mesh token create"
-        return {"http": None, **ready}, f"created a mesh\n{pairs(_facts(ready))}\n{hint}"
+        return {"http": None, **ready}, f"created a mesh\n{pairs(_facts(ready))}"
 
-    return _run(session, detach, shape)
+    def undo() -> None:
+        # It never ran, so there is no mesh yet: with another port, say, it may be created anew.
+        if not any(session.home.raft.iterdir()):
+            session.home.mesh_file.unlink(missing_ok=True)
+            shutil.rmtree(session.home.ledger, ignore_errors=True)
+
+    return _run(session, detach, shape, hint="ready; others join with: osiris-mesh token create", undo=undo)
 
 
 @command(app, example="join osm1…\njoin osm1… --listen 127.0.0.1:0 --no-mdns --detach --json")
@@ -132,7 +160,7 @@ def join(
         facts = [*_facts(ready), ("role", ready.get("role")), ("members", len(value["members"]))]
         return value, f"joined the mesh\n{pairs(facts)}"
 
-    return _run(session, detach, shape)
+    return _run(session, detach, shape, hint="ready")
 
 
 def _look_around(session: Session, *, mdns: bool) -> int:
@@ -177,7 +205,7 @@ def start(session: Session, detach: DetachFlag = False) -> int:
     def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return {"state": "running", "http": None, **ready}, f"running\n{pairs(_facts(ready))}"
 
-    return _run(session, detach, shape)
+    return _run(session, detach, shape, hint="ready")
 
 
 def _end(session: Session, method: str, timeout: float) -> dict[str, Any]:
@@ -208,7 +236,7 @@ def restart(session: Session, timeout: TimeoutOption = "60s") -> int:
     def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return {"state": "running", "http": None, **ready}, f"running\n{pairs(_facts(ready))}"
 
-    return _run(session, True, shape)  # noqa: FBT003 - detached
+    return _run(session, True, shape, hint="ready")  # noqa: FBT003 - detached
 
 
 @command(app, example="leave")
