@@ -6,7 +6,7 @@ import json
 import os
 import re
 import socket
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +32,12 @@ def node_name(text: str) -> str:
     return text
 
 
-def _host_name() -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname().partition(".")[0])[:63].lstrip("_.-")
+def _default_name(home: Home) -> str:
+    """Name a node after its machine, and after its home too where that is not the user's usual one."""
+    parts = [socket.gethostname().partition(".")[0]]
+    if home.path != Path.home() / ".osiris":
+        parts.append(home.path.name)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(parts)).strip("_.-")[:63]
     return name or "node"
 
 
@@ -68,14 +72,14 @@ class NodeOptions:
     """Options of one node.
 
     Attributes:
-        name: Name of the node for people; the machine's name unless given.
+        name: Name of the node for people; made from the machine's name and the home's where none is given.
         listen: ``HOST:PORT`` of links, TCP and UDP; port 0 becomes the chosen one once bound.
         mdns: Announce and look for members by mDNS.
         seeds: Multiaddrs of members to try besides the saved ones.
         preset: Settings preset.
     """
 
-    name: str = field(default_factory=_host_name)
+    name: str = ""
     listen: str = DEFAULT_LISTEN
     mdns: bool = True
     seeds: tuple[str, ...] = ()
@@ -87,13 +91,18 @@ class NodeOptions:
         Raises:
             UsageError: One of them is wrong; the text says which.
         """
-        node_name(self.name)
+        if self.name:
+            node_name(self.name)
         parse_host_port(self.listen)
         for seed in self.seeds:
             Multiaddr.parse(seed)
         if self.preset not in PRESETS:
             raise UsageError(f"no preset is called {self.preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
         return self
+
+    def named(self, home: Home) -> NodeOptions:
+        """Return these options with a name, made up if none was given."""
+        return self if self.name else replace(self, name=_default_name(home))
 
     def save(self, home: Home) -> None:
         """Write them to the home."""
@@ -107,12 +116,12 @@ class NodeOptions:
             Conflict: The file is damaged.
         """
         if not home.settings_file.exists():
-            return cls()
+            return cls().named(home)
         value = _read_map(home.settings_file)
         known = {item.name for item in fields(cls)}
         try:
             value["seeds"] = tuple(value.get("seeds", ()))
-            return cls(**{key: item for key, item in value.items() if key in known}).check()
+            return cls(**{key: item for key, item in value.items() if key in known}).check().named(home)
         except (TypeError, UsageError) as error:
             raise Conflict(f"{home.settings_file} is damaged: {error}", fix="correct it or join anew") from None
 

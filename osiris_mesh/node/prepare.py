@@ -92,7 +92,7 @@ def create_mesh(home: Home, options: NodeOptions, name: str = "") -> None:
         mesh_id = secrets.token_bytes(16)
         write_private(home.network_key, secrets.token_bytes(32).hex() + "\n")
         _token_file(home).unlink(missing_ok=True)
-        options.save(home)
+        options.named(home).save(home)
         MeshFile(mesh_id, name or f"mesh-{mesh_id.hex()[:6]}", founder=True).save(home)
 
 
@@ -116,7 +116,7 @@ def join_mesh(home: Home, token_text: str, options: NodeOptions) -> None:
         _refuse_member(home)
         _make_keys(home)
         write_private(_token_file(home), token_text.strip() + "\n")
-        options.save(home)
+        options.named(home).save(home)
 
 
 def pending_token(home: Home) -> Token | None:

@@ -48,6 +48,11 @@ def test_options_come_back_as_they_were_saved(home: Home) -> None:
     assert NodeOptions.load(home) == options
 
 
+def test_a_node_without_a_name_is_called_after_machine_and_home(home: Home) -> None:
+    create_mesh(home, NodeOptions())
+    assert NodeOptions.load(home).name.endswith("-h")
+
+
 def test_a_home_belongs_to_one_mesh(home: Home) -> None:
     create_mesh(home, NodeOptions())
     with pytest.raises(Conflict, match="belongs to the mesh"):
