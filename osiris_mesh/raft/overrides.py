@@ -463,10 +463,14 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         elif message["reset"]:
             following = max(following, self.__raftMatchIndex[node] + 1)
             if node not in self._probing or following != self.__raftNextIndex[node]:
-                self.__raftNextIndex[node] = following
-                self._probing.add(node)
-                self._due.add(node)
-                self._flight.pop(node, None)
+                self._rewind(node, following)
+
+    def _rewind(self, node: Any, following: int) -> None:
+        """Begin again with ``node`` at ``following``: what is under way to it counts no more."""
+        self.__raftNextIndex[node] = following
+        self._flight.pop(node, None)
+        self._probing.add(node)
+        self._due.add(node)
 
     def _forwarded(self, node: Any, message: Message) -> None:
         """Say at once what became of a command whose entry overtook the answer that names it."""
@@ -620,8 +624,7 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         if node not in self.__otherNodes and node not in self.__readonlyNodes:
             self.__readonlyNodes.add(node)
             self._begin_with(node)
-            self._probing.add(node)
-            self._due.add(node)
+            self._rewind(node, self.last_index + 1)
 
     def stop_teaching(self, peer: str) -> None:
         """Stop it, unless ``peer`` has become a voter."""
@@ -673,9 +676,7 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         if node in self.__raftNextIndex:
             # What was under way is lost; before the first answer of a term only a guess is possible.
             known = self.__raftMatchIndex[node]
-            self.__raftNextIndex[node] = known + 1 if known else self.last_index + 1
-            self._probing.add(node)
-            self._due.add(node)
+            self._rewind(node, known + 1 if known else self.last_index + 1)
 
 
 def _diverged(index: int) -> CheckFailed:
