@@ -9,7 +9,7 @@ the key in the token. Presenting again after a lost answer is safe: a member is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from osiris_mesh.clock import Clock
@@ -23,7 +23,7 @@ from osiris_mesh.ledger.kinds import MemberAdd, admission, read
 from osiris_mesh.ledger.outcome import Receipt, Refused
 from osiris_mesh.link import Audience, Link, Request, Router
 
-__all__ = ["METHOD", "Admitted", "Doorkeeper", "present"]
+__all__ = ["METHOD", "Admitted", "Doorkeeper", "present", "with_seeds"]
 
 METHOD: Final = "join.present"
 _AT_ONCE: Final = 4
@@ -130,6 +130,16 @@ class Dialler(Protocol):
     async def dial(self, address: Multiaddr, *, audience: Audience = ...) -> Link:
         """Connect to ``address``; the peer counts as ``audience`` here."""
         ...
+
+
+def with_seeds(token: Token, seeds: Sequence[Multiaddr]) -> Token:
+    """Return ``token`` with further addresses to try, behind its own.
+
+    A seed typed by hand names no peer: whoever answers there must be one of the members the token names.
+    """
+    peers = dict.fromkeys(member.peer for member in token.members)
+    more = [Multiaddr(seed.host, seed.port, peer) for seed in seeds for peer in ([seed.peer] if seed.peer else peers)]
+    return replace(token, members=tuple(dict.fromkeys((*token.members, *more))))
 
 
 async def present(

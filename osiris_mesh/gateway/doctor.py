@@ -49,6 +49,7 @@ class Facts:
         sandbox: How workers are confined.
         sandboxed: That is a full sandbox.
         skew_ms: Difference of this machine's clock to each peer's, by name.
+        discovery: Why mDNS does not work; empty if it does, or is off.
         ledger_problems: What the last verification of the chain found.
     """
 
@@ -60,6 +61,7 @@ class Facts:
     sandbox: str
     sandboxed: bool
     skew_ms: Mapping[str, int]
+    discovery: str = ""
     ledger_problems: tuple[str, ...] = ()
 
 
@@ -89,6 +91,12 @@ def diagnose(home: Home, facts: Facts) -> list[dict[str, Any]]:
             "" if facts.sandboxed else "install bubblewrap, then restart the controller",
         ),
         _clock(facts.skew_ms),
+        Check(
+            "discovery",
+            not facts.discovery,
+            facts.discovery or "by mDNS, or by addresses alone",
+            "members are found by their saved addresses; --no-mdns turns the search off" if facts.discovery else "",
+        ),
         Check(
             "ledger",
             not facts.ledger_problems,

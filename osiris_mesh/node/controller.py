@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from osiris_mesh.access.admission import Doorkeeper, present
+from osiris_mesh.access.admission import Doorkeeper, present, with_seeds
 from osiris_mesh.access.gate import Gate
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
@@ -34,6 +34,7 @@ from osiris_mesh.ledger.kinds import Body, ContainerFunctions, Genesis
 from osiris_mesh.ledger.ledger import Ledger
 from osiris_mesh.ledger.state import State
 from osiris_mesh.link import Audience, Hello, Link, Links, Router, TcpNetwork, UnixServer
+from osiris_mesh.link.discovery import Discovery, Hint
 from osiris_mesh.node.announcer import Announcer
 from osiris_mesh.node.book import Book
 from osiris_mesh.node.face import Face
@@ -84,6 +85,7 @@ class Controller:
         self._known_members: frozenset[str] = frozenset()
         self.state = "starting"
         self._left = False
+        self.discovery: Discovery | None = None
 
     # Running.
 
@@ -188,7 +190,10 @@ class Controller:
             return
         try:
             user = KeyPair.load(self.home.user_key).public
-            admitted = await present(self._links, token, self._key, user, self.options.name, self.addresses)
+            seeds = [Multiaddr.parse(seed) for seed in self.options.seeds]
+            admitted = await present(
+                self._links, with_seeds(token, seeds), self._key, user, self.options.name, self.addresses
+            )
         except Denied:
             forget_token(self.home)
             raise
@@ -303,6 +308,7 @@ class Controller:
                     ("voters", self.voters.run()),
                     ("functions", self.functions.run()),
                     ("announcer", self._announcer.run()),
+                    ("discovery", self._discover()),
                 )
             ]
             try:
@@ -368,6 +374,12 @@ class Controller:
     def _save_process_file(self) -> None:
         write_private(self.home.process_file, json.dumps(self.face.report() | {"pid": os.getpid()}) + "\n")
 
+    async def _discover(self) -> None:
+        """Announce this node by mDNS and take hints where other members are; the handshake decides."""
+        if self.options.mdns:
+            self.discovery = Discovery(self._mesh.mesh_id, self.me, on_hint=self._on_hint)
+            await self.discovery.run(self.addresses)
+
     # What happens.
 
     def _raft_changed(self, status: RaftStatus) -> None:
@@ -405,6 +417,11 @@ class Controller:
             self._linker.look()
         if self.raft.status().role == "leader":
             self.voters.look()
+
+    def _on_hint(self, hint: Hint) -> None:
+        if hint.peer in self.ledger.state.members and self._links.get(hint.peer) is None:
+            self._links.learn(hint.peer, hint.addresses)
+            self._linker.look()
 
     def _on_peer(self, _peer: str, _state: PeerState) -> None:
         self.voters.look()

@@ -124,6 +124,7 @@ class Face:
             sandbox=sandbox["detail"],
             sandboxed=sandbox["full"],
             skew_ms={names.get(peer, peer): skew for peer, skew in node.tips.skew_ms().items()},
+            discovery=node.discovery.problem if node.discovery is not None else "",
             ledger_problems=tuple(str(problem["what"]) for problem in verified["problems"]),
         )
         return await asyncio.to_thread(diagnose, node.home, facts)
