@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from osiris_mesh.errors import DeadlineExceeded, OsirisError, Unavailable
+from osiris_mesh.errors import DeadlineExceeded, OsirisError, Unavailable, UsageError
 from osiris_mesh.link.blocking import BlockingLink, BlockingStream
 from osiris_sdk.talk import Exchange, Talk, may_resend
 from osiris_sdk.target import LocalTarget, Target, TokenTarget
@@ -48,7 +49,10 @@ class Line:
 
         Raises:
             Unavailable: It can't be had.
+            UsageError: Inside an ``async def`` function, whose other calls would wait for this one.
         """
+        if self._connect is None:
+            _refuse_on_a_loop()
         link = self._link
         if link is not None and not link.closed:
             return link
@@ -127,6 +131,21 @@ class Line:
         link, self._link = self._link, None
         if link is not None:
             link.abandon()
+
+
+def _refuse_on_a_loop() -> None:
+    """Refuse to block a function's event loop: the very call it waits for may have to run there."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UsageError(
+        "a call that waits would stop everything else of this async function",
+        fix="write: await asyncio.to_thread(osiris_sdk.current().call, name, ...)",
+    )
 
 
 def connector(target: Target, timeout: float) -> Callable[[], BlockingLink]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from osiris_mesh.codec import pack, unpack
 from osiris_mesh.errors import RemoteProtocolError, UsageError
 from osiris_mesh.function.hints import check_of
-from osiris_mesh.function.signature import MAX_PARAMETERS, Parameter, Signature
+from osiris_mesh.function.signature import MAX_PARAMETERS, Parameter, Signature, binding_of
 
 
 def read(source: str) -> Signature:
@@ -55,6 +55,14 @@ def test_wire_form_is_frozen() -> None:
         [["a", 0, False, ""], ["b", 1, False, "int"], ["c", 2, False, ""], ["d", 3, True, "str"], ["e", 4, False, ""]],
         "None",
     ]
+
+
+def test_binding_is_frozen() -> None:
+    signature = read("def sharpen(image: bytes, strength: float = 0.5) -> bytes: pass")
+    assert pack(signature.to_wire()).hex() == (
+        "929294a5696d61676501c2a5627974657394a8737472656e67746801c3a5666c6f6174a56279746573"
+    )
+    assert binding_of(signature.to_wire()).hex() == "12872067529cc39cb28b341abc982001"
 
 
 def test_describe_says_what_is_required() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import subprocess
@@ -78,8 +79,6 @@ def test_a_timeout(node: Node, mesh: Mesh) -> None:
     async def slow() -> None:
         await node_event.wait()
 
-    import asyncio  # noqa: PLC0415 - for the node's side alone
-
     node_event = asyncio.Event()
     node.publish("slow/f", slow)
     began = time.monotonic()
@@ -124,8 +123,6 @@ def test_map_keeps_the_order(node: Node, mesh: Mesh) -> None:
 
 
 def test_map_is_as_wide_as_it_says(node: Node, mesh: Mesh) -> None:
-    import asyncio  # noqa: PLC0415 - for the node's side alone
-
     under_way = most = 0
 
     async def wide(a: int) -> int:
@@ -296,6 +293,14 @@ def test_inside_calls_inherit_depth_and_deadline(node: Node) -> None:
         with serving(link, depth=0, deadline=None):
             current().close()
         assert not link.closed
+
+
+async def test_inside_an_async_function_a_call_must_not_stop_the_loop(node: Node) -> None:
+    with BlockingLink.unix(node.home.socket) as link, serving(link, depth=0, deadline=None):
+        with pytest.raises(UsageError) as caught:
+            current().call("math/add", 1)
+        assert "asyncio.to_thread" in caught.value.fix
+        assert await asyncio.to_thread(current().call, "math/add", 1) == 2
 
 
 # --- the package ---------------------------------------------------------------------------------------------------

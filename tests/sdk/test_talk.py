@@ -83,6 +83,17 @@ def test_resolves_once_then_calls_at_once(talks: Talks, now: list[float]) -> Non
     assert Told(talks.call("math/f", (2,), {}, Options())).said.method == "resolve"  # type: ignore[union-attr]
 
 
+def test_the_body_of_a_call_is_frozen(talks: Talks) -> None:
+    image = Signature(
+        (Parameter("image", 1, annotation="bytes"), Parameter("strength", 1, has_default=True, annotation="float")),
+        "bytes",
+    )
+    told = Told(talks.call("math/f", (b"\x01\x02",), {"strength": 0.5}, Options()))
+    said = told.reply(answer(image))
+    assert said is not None
+    assert said.body.hex() == "9291c402010281a8737472656e677468cb3fe0000000000000"
+
+
 def test_options_stand_apart_from_arguments(talks: Talks) -> None:
     options = Options(timeout=0.5, idempotent=True, version="^1.2")
     told = Told(talks.call("math/f", (1,), {}, options))
