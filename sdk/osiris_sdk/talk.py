@@ -151,6 +151,11 @@ class Talks:
             except NotFound:
                 self._cache.drop(name)
                 raise
+            except DeadlineExceeded as error:
+                if resolved.name in error.what:
+                    raise
+                # The link speaks of its method; the caller of his function.
+                raise _too_late(resolved, options) from None
         raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
 
     def _exchange(
@@ -173,6 +178,14 @@ def _packed(resolved: Resolved, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     if not (_SCALARS.issuperset(map(type, bound_args)) and _SCALARS.issuperset(map(type, bound_kwargs.values()))):
         _check_keys(resolved.signature.name, [*bound_args, *bound_kwargs.values()])
     return body
+
+
+def _too_late(resolved: Resolved, options: Options) -> DeadlineExceeded:
+    if options.timeout is None:
+        return DeadlineExceeded(f"{resolved.name} was not done in its time", fix="see: osiris-mesh logs")
+    return DeadlineExceeded(
+        f"{resolved.name} was not done in {options.timeout:g} s", fix="give it more time with the option timeout"
+    )
 
 
 def _check_keys(function: str, value: Any) -> None:

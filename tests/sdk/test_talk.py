@@ -150,6 +150,19 @@ def test_another_conflict_is_the_callers(talks: Talks) -> None:
         told.fail(Conflict("something else"))
 
 
+@pytest.mark.parametrize(
+    ("timeout", "text"), [(None, "math/f was not done in its time"), (0.5, "math/f was not done in 0.5 s")]
+)
+def test_running_out_of_time_names_the_function(talks: Talks, timeout: float | None, text: str) -> None:
+    told = Told(talks.call("math/f", (1,), {}, Options(timeout=timeout)))
+    told.reply(answer())
+    with pytest.raises(DeadlineExceeded, match=text):
+        told.fail(DeadlineExceeded("call was not done in time"))
+    told = Told(talks.call("math/f", (1,), {}, Options()))
+    with pytest.raises(DeadlineExceeded, match="node answered"):
+        told.fail(DeadlineExceeded("the time for math/f ran out before a node answered"))
+
+
 def test_not_found_forgets_the_name(talks: Talks) -> None:
     told = Told(talks.call("math/f", (1,), {}, Options()))
     told.reply(answer())
