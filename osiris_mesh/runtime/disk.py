@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and may be read by those who should."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_whole"]
+__all__ = ["open_to_read", "sync_folder", "write_whole"]
 
 
 def sync_folder(folder: Path) -> None:
@@ -32,3 +32,11 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def open_to_read(folder: Path) -> None:
+    """Let any user read, and nobody change, what is in ``folder``; a function may have a user id of its own."""
+    for parent, _, names in os.walk(folder):
+        Path(parent).chmod(0o755)
+        for name in names:
+            (Path(parent) / name).chmod(0o444)

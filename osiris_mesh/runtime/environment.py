@@ -24,7 +24,7 @@ from typing import Final
 
 from osiris_mesh.errors import DeadlineExceeded, RemoteProtocolError, Unavailable
 from osiris_mesh.runtime.bundle import Bundle
-from osiris_mesh.runtime.disk import sync_folder, write_whole
+from osiris_mesh.runtime.disk import open_to_read, sync_folder, write_whole
 from osiris_mesh.runtime.installer import run_installer
 from osiris_mesh.runtime.interpreter import Interpreter, environment_key, find_interpreter
 from osiris_mesh.runtime.lockfile import check_lock
@@ -132,6 +132,8 @@ class Environments:
                 "--no-deps",
                 "--only-binary=:all:",
                 "--compile-bytecode",
+                # The installer's cache belongs to the user; what functions run must not change with it.
+                "--link-mode=copy",
                 "--quiet",
                 f"--python={interpreter.program}",
                 f"--target={part / SITE}",
@@ -149,6 +151,7 @@ class Environments:
                 maybe=False,
             )
         (part / SITE).mkdir(exist_ok=True)  # all markers may exclude this machine
+        open_to_read(part / SITE)
         _let_read(part / SITE)
 
 

@@ -230,7 +230,7 @@ class Instances:
                 return self.retire(instance, now)
         if instance.state is State.RETIRING:
             return self._stop(instance, now) if instance.in_flight == 0 else []
-        if instance.in_flight == 0 and len(self._all) > max(self._ceiling(), self.minimum):
+        if instance.in_flight == 0 and len(self._all) > self._ceiling():
             return self._stop(instance, now)
         if instance.in_flight == self.limits.concurrency - 1:
             self._free.append(instance)
@@ -258,11 +258,12 @@ class Instances:
             return []
         self._starting -= 1
         self._failures = 0
+        self._no_start_before = -math.inf
         self.last_error = None
         instance.state = State.READY
         instance.since = now
         self._free.append(instance)
-        return self._hand_out(now)
+        return self._hand_out(now) + self._grow(now)
 
     def failed(self, instance: Instance, error: OsirisError, now: float) -> list[Effect]:
         """A process did not get ready."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import ast
 import compileall
 import importlib.util
-import os
 import py_compile
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from osiris_mesh.errors import InternalError
+from osiris_mesh.runtime.disk import open_to_read
 
 __all__ = ["make_kit"]
 
@@ -28,16 +29,16 @@ _OURS: Final = ("osiris_mesh", "osiris_sdk")
 
 def make_kit(folder: Path) -> Path:
     """Return the kit below ``folder``, making it if it is not there; blocks."""
-    files = dict(_files())
+    files = _files()
     digest = sha256()
-    for name, content in sorted(files.items()):
+    for name, content in files:
         digest.update(len(name).to_bytes(4, "big") + name.encode() + len(content).to_bytes(8, "big") + content)
     kit = folder / f"kit-{digest.hexdigest()[:16]}"
     if kit.is_dir():
         return kit
     part = folder / f".{kit.name}.{secrets.token_hex(8)}"
     try:
-        for name, content in files.items():
+        for name, content in files:
             path = part / name
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -53,15 +54,12 @@ def make_kit(folder: Path) -> Path:
     return kit
 
 
-def open_to_read(folder: Path) -> None:
-    """Let any user read, and nobody change, what is in ``folder``; a function may have a user id of its own."""
-    for parent, _, names in os.walk(folder):
-        Path(parent).chmod(0o755)
-        for name in names:
-            (Path(parent) / name).chmod(0o444)
+@cache
+def _files() -> tuple[tuple[str, bytes], ...]:
+    return tuple(sorted(_collect()))
 
 
-def _files() -> Iterator[tuple[str, bytes]]:
+def _collect() -> Iterator[tuple[str, bytes]]:
     modules = {_START, "osiris_sdk"}
     seen: set[str] = set()
     while modules:

@@ -189,6 +189,7 @@ class Pool:
         core: The decisions.
         workers: The process of each ready instance.
         limit_s: Seconds one call may take.
+        zygote_ms: How long the last start of its zygote took, milliseconds; 0 before the first.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class Pool:
         self.clock = clock
         self.loop = asyncio.get_running_loop()
         self.limit_s = spec.timeout_ms / 1000
+        self.zygote_ms = 0.0
         self.workers: dict[Instance, Worker] = {}
         self.names: dict[str, Instance] = {}
         self.core = Instances(
@@ -306,6 +308,11 @@ class Pool:
         elif self._zygote is not None and now - self._unused_since >= self._settings.zygote_idle_s:
             zygote, self._zygote = self._zygote, None
             self._spawn(zygote.close())
+
+    def stop_idle(self) -> None:
+        """Stop all instances that have no call, those above the minimum."""
+        now = self.clock.monotonic()
+        self.apply(self.core.tick(now + self.spec.idle_ms / 1000), now)
 
     @property
     def unused(self) -> bool:
@@ -414,7 +421,9 @@ class Pool:
                 self._zygote.kill(worker.number, worker.stopped or "it was idle")
 
     async def _make_zygote(self) -> Zygote:
+        began = self.clock.monotonic()
         self._zygote = await self._start_zygote(self)
+        self.zygote_ms = (self.clock.monotonic() - began) * 1000
         return self._zygote
 
     def _zygote_made(self, task: asyncio.Task[Zygote]) -> None:

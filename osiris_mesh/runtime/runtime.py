@@ -245,6 +245,10 @@ class Runtime:
         """Return what runs here, by digest."""
         return {digest: pool.spec for digest, pool in self._pools.items() if pool.core.count}
 
+    def pools(self) -> Sequence[Pool]:
+        """Return the pools of this node, one a function that was called or is wanted here."""
+        return tuple(self._pools.values())
+
     def status(self) -> SandboxStatus:
         """Return what stands between functions and this machine."""
         return self._ground().sandbox.status

@@ -206,7 +206,9 @@ def _why_not(*, as_root: bool) -> str:
 
 def _namespaces(*, as_root: bool) -> list[str]:
     argv = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "function"]
-    argv += ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
+    # Bubblewrap's own first process stays: it keeps the user id that may be signalled when the controller dies, and
+    # with the first process of a namespace everything in it ends.
+    argv += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if as_root:
         # Just enough for the zygote to become nobody in particular; it gives these up by doing so.
         return [*argv, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from osiris_mesh.codec import VALUE, unpack
 from osiris_mesh.errors import FunctionError, OsirisError
@@ -33,6 +33,8 @@ class TestResult:
         duration_ms: How long the call took, its start included.
     """
 
+    __test__: ClassVar = False  # pytest takes every class called Test… for one of its own
+
     name: str
     ok: bool
     expected: str
@@ -49,6 +51,8 @@ class TestReport:
         version: Its version.
         tests: One result a test, in the author's order.
     """
+
+    __test__: ClassVar = False  # as above
 
     name: str
     version: str

@@ -32,8 +32,8 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.link import Audience, Caller, Link, Router, link_over
 from osiris_mesh.runtime.bundle import Bundle
 from osiris_mesh.runtime.capture import Capture
+from osiris_mesh.runtime.disk import open_to_read
 from osiris_mesh.runtime.interpreter import Interpreter
-from osiris_mesh.runtime.kit import open_to_read
 from osiris_mesh.runtime.logs import LogLine
 from osiris_mesh.runtime.obituary import Exit
 from osiris_mesh.runtime.sandbox import FIRST_UID, Sandbox

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -88,7 +89,8 @@ class Answers:
 
     def _flush(self) -> None:
         for stream in self._streams:
-            stream.flush()
+            with contextlib.suppress(OSError):  # the function may have closed them
+                stream.flush()
 
     def _error(self, error: BaseException) -> OsirisError:
         if isinstance(error, _Answered):

@@ -1,7 +1,7 @@
 """The zygote: a clean interpreter that imports one function, then forks a worker whenever it is told to.
 
-It holds one socket to the controller and nothing else. It ends when that socket closes, and with it, being the first
-process of its namespace or the one that gathers orphans, all that descends from it.
+It holds one socket to the controller and nothing else. It ends when that socket closes, and so does all that descends
+from it: orphans gather below it, and its namespace, where it has one, ends with it.
 """
 
 from __future__ import annotations
