@@ -43,8 +43,10 @@ def create(
     It is a secret: whoever holds it can join. It carries the addresses and keys of members, so its bearer knows that it
     is this mesh it joins.
     """
+    lifetime = _lifetime(ttl)
+    _check(role, grant, uses, name)
     with Controller(session.home) as controller:
-        token = make_token(controller, role=role, uses=uses, ttl_seconds=_lifetime(ttl), grant=grant, name=name)
+        token = make_token(controller, role=role, uses=uses, ttl_seconds=lifetime, grant=grant, name=name)
     session.say(f"a secret: good for {uses} {role}{'s' if uses > 1 else ''}, until {time_text(token.expires_ms)}")
     value = {
         "token": token.text(),
@@ -64,6 +66,20 @@ def _lifetime(ttl: str) -> float:
     return lifetime
 
 
+def _check(role: str, grant: str, uses: int, name: str) -> None:
+    from osiris_mesh.identity.token import GRANTS, ROLES  # noqa: PLC0415 - brings NaCl
+
+    one_of(role, ROLES, "role")
+    one_of(grant, GRANTS, "grant")
+    if not 1 <= uses <= _MAX_USES or (role == "client" and uses != 1):
+        raise UsageError(
+            f"a {role} token can't be good for {uses} joins",
+            fix="from 1 to 100000; a client's token is the client itself, so 1",
+        )
+    if name and role != "client":
+        raise UsageError("--name names a client; a node names itself", fix="leave it out, or add --role client")
+
+
 def make_token(
     controller: Controller,
     *,
@@ -76,21 +92,14 @@ def make_token(
     """Make a token signed by the home's user, and record its public half in the ledger.
 
     Raises:
-        OsirisError: A value out of range, or the ledger refuses it.
+        OsirisError: The ledger refuses it, or nobody answers.
     """
     from osiris_mesh.clock import SYSTEM  # noqa: PLC0415 - only what makes tokens needs them
     from osiris_mesh.identity.keys import KeyPair  # noqa: PLC0415
     from osiris_mesh.identity.multiaddr import Multiaddr  # noqa: PLC0415
-    from osiris_mesh.identity.token import GRANTS, ROLES, Token  # noqa: PLC0415
+    from osiris_mesh.identity.token import Token  # noqa: PLC0415
     from osiris_mesh.ledger.kinds import TokenCreate  # noqa: PLC0415
 
-    one_of(role, ROLES, "role")
-    one_of(grant, GRANTS, "grant")
-    if not 1 <= uses <= _MAX_USES or (role == "client" and uses != 1):
-        raise UsageError(
-            f"a {role} token can't be good for {uses} joins",
-            fix="from 1 to 100000; a client's token is the client itself, so 1",
-        )
     contact = controller.ask("mesh.contact")
     token = Token(
         mesh_id=_octets(contact["mesh_id"]),
@@ -102,21 +111,13 @@ def make_token(
         expires_ms=SYSTEM.time_ms() + int(ttl_seconds * 1000),
         members=tuple(Multiaddr.parse(address) for address in contact["members"]),
     ).signed(controller.signer())
-    client = _client_name(role, name, token)
+    client = "" if role != "client" else name or f"client-{token.id[:6]}"
     controller.submit(TokenCreate(token.key.public, role, grant, uses, token.expires_ms, client))
     return token
 
 
 def _octets(value: bytes | str) -> bytes:
     return bytes.fromhex(value) if isinstance(value, str) else value
-
-
-def _client_name(role: str, name: str, token: Token) -> str:
-    if role != "client":
-        if name:
-            raise UsageError("--name names a client; a node names itself", fix="leave it out, or add --role client")
-        return ""
-    return name or f"client-{token.id[:6]}"
 
 
 def _tokens(controller: Controller) -> list[dict[str, Any]]:

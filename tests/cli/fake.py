@@ -82,11 +82,16 @@ class FakeController:
         async with server:
             self._ready.set()
             await self._stop.wait()
+            for _ in range(20):
+                # Somebody may have come and gone without a word; he is met before the door is closed.
+                await asyncio.sleep(0)
             # Clients hung up before they were done with us; their transports are closed when the loop has read that.
             async with asyncio.timeout(5):
                 while server.links:  # noqa: ASYNC110 - nothing tells of the last one
                     await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(20):
+            # What a transport still has to say before it is closed is said in the loop's next rounds.
+            await asyncio.sleep(0)
 
     def _handler(self, name: str, answer: Answer) -> Callable[[Request], Any]:
         async def handler(request: Request) -> bytes:

@@ -176,6 +176,7 @@ def test_a_token_is_printed_alone_and_recorded_without_its_secret(line: Line) ->
         client = line("token", "create", "--role", "client", "--json").json
         assert {"token", "id", "expires"} <= client.keys()
         assert line("token", "create", "--role", "king").code == 2
+        assert line("token", "create", "--name", "a-node").code == 2
         assert line("token", "create", "--ttl", "0s").code == 2
         assert line("token", "create", "--role", "client", "--uses", "2").code == 2
     inspected = line("token", "inspect", token.text(), "--json").json
