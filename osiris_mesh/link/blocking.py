@@ -266,7 +266,9 @@ class BlockingLink:
             try:
                 self._push()
                 while not stream.ended and stream.error is None:
-                    self._wait(stream, deadline)
+                    if not self._wait(stream, deadline):
+                        stream.error = DeadlineExceeded(f"{method} was not answered in time")
+                        self._give_up(stream)
             except BaseException:
                 self._give_up(stream)
                 raise
@@ -468,15 +470,9 @@ class BlockingLink:
         return error
 
     def _wait(self, stream: BlockingStream | None, deadline: float | None) -> bool:
-        """Let something happen: read, or sleep while another thread reads. False once ``deadline`` has passed.
-
-        Raises:
-            DeadlineExceeded: The same, for a unary call (``stream`` not ended by anything else).
-        """
+        """Let something happen: read, or sleep while another thread reads. False once ``deadline`` has passed."""
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            if stream is not None and stream.core.send_ended and stream.deadline == deadline:
-                raise DeadlineExceeded(f"{stream.method} was not answered in time")
             return False
         if not self._reading:
             self._read(left)
@@ -542,7 +538,11 @@ class BlockingLink:
 
     def _poll(self, events: int, seconds: float) -> int:
         poller = select.poll()
-        poller.register(self._socket, events)
+        try:
+            poller.register(self._socket, events)
+        except ValueError:
+            # Another thread closed the socket a moment ago.
+            return 0
         ready = poller.poll(max(1, int(seconds * 1000)))
         return ready[0][1] if ready else 0
 
@@ -553,7 +553,10 @@ class BlockingLink:
                 continue
             if isinstance(event, Ponged):
                 continue
-            stream: BlockingStream = event.stream.owner
+            # No owner: refused a moment ago, while these very bytes were handled; what follows is too late.
+            stream: BlockingStream | None = event.stream.owner
+            if stream is None:
+                continue
             if isinstance(event, Received):
                 stream.queue.append(event.body)
                 stream.ended = event.ended

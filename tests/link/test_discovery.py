@@ -143,7 +143,7 @@ async def test_without_multicast_nothing_raises_and_the_reason_is_told(monkeypat
     monkeypatch.setattr(discovery, "_opened", impossible)
     async with running(PEER, 7411) as (node, _):
         async with asyncio.timeout(5):
-            while node.problem == "not started":  # noqa: ASYNC110 - it has no event
+            while node.problem == "not started":
                 await asyncio.sleep(0)
         assert node.problem == "no multicast: No such device"
     assert await browse(5.0) == discovery.Browsed((), "no multicast: No such device")
