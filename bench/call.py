@@ -200,8 +200,8 @@ def run(args: list[str]) -> dict[str, float | int | str]:
             figures |= many_at_once(mesh, add, pool, calls)
             figures |= large(mesh, echo, str(homes.folder))
         second = homes.start()
-        # Many slots in its one instance: the other node never has a reason to start one of its own.
-        far = homes.deploy(SOURCE.replace("add_one", "far_one"), "far_one", "--concurrency", "64", "--min", "1")
+        # A slot to spare in its one instance: the other node never has a reason to start one of its own.
+        far = homes.deploy(SOURCE.replace("add_one", "far_one"), "far_one", "--concurrency", "2", "--min", "1")
         with Mesh.connect(home=first) as near, Mesh.connect(home=second) as mesh:
             peers = {near.request("node.status")["peer_id"]: near, mesh.request("node.status")["peer_id"]: mesh}
 
