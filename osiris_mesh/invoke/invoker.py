@@ -337,7 +337,11 @@ class Invoker:
         headers, body = request.headers, request.body
         call = self._begin(_text(headers, "name"), request.deadline, headers, request.caller)
 
+        settled = False
+
         def done(answer: bytes | OsirisError) -> None:
+            nonlocal settled
+            settled = True
             if isinstance(answer, bytes):
                 elapsed = self._end(call, ok=True)
                 facts = self._facts(call.spec, warm=True) if call.details else None
@@ -359,8 +363,14 @@ class Invoker:
         except OsirisError as error:
             done(error)
             return
+        except BaseException:
+            # A defect, which the link logs and tells; the counters must stay right all the same.
+            self._end(call, ok=False)
+            raise
         if give_up is None:
             self._spawn(call, self._life(call), body, reply)
+            return
+        if settled:
             return
 
         def cancelled() -> None:

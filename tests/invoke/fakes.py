@@ -19,7 +19,7 @@ from osiris_mesh.link import Caller
 async def until(holds: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until ``holds`` is true, at most so long."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is awaited has no event of its own
+        while not holds():
             await asyncio.sleep(0.002)
 
 
@@ -75,6 +75,7 @@ class FakeRunner:
         paused: Instances whose slot is given up now.
         given_up: Calls given up.
         hold: If set, runs wait for it.
+        at_once: If set, :meth:`begin` answers with what it returns, or raises, before it returns itself.
     """
 
     code: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class FakeRunner:
     paused: list[str] = field(default_factory=list)
     given_up: int = 0
     hold: asyncio.Event | None = None
+    at_once: Callable[[FunctionSpec], bytes | OsirisError] | None = None
 
     def begin(
         self,
@@ -99,6 +101,9 @@ class FakeRunner:
         if not self.fast or self.had.in_flight >= self.had.instances * spec.concurrency:
             return None
         self._note("begin", deadline, headers, caller)
+        if self.at_once is not None:
+            done(self.at_once(spec))
+            return self.given_up_late
 
         async def work() -> None:
             try:
@@ -143,6 +148,9 @@ class FakeRunner:
             kind = type(error).__name__
             raise FunctionError(f"{kind}: {error}", type=kind, message=str(error), traceback="its own") from None
         return pack(result)
+
+    def given_up_late(self) -> None:
+        raise AssertionError("a call that was answered was given up")
 
     def here(self, _spec: FunctionSpec) -> Had:
         return self.had

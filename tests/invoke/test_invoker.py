@@ -243,6 +243,33 @@ async def test_more_than_the_node_takes_is_refused_at_once(tmp_path: Path) -> No
         await bench.close()
 
 
+async def test_a_runner_that_answers_before_it_returns(bench: Bench) -> None:
+    link = await bench.link()
+    bench.runner.at_once = lambda _spec: pack(9)
+    assert unpack(await call(link)) == 9
+    bench.runner.at_once = lambda _spec: FunctionError("raised", type="X")
+    with pytest.raises(FunctionError):
+        await call(link)
+    bench.peers.nodes, bench.peers.answers = remote("b"), {"b": pack(5)}
+    bench.runner.at_once = lambda _spec: Overloaded("no slot after all")
+    assert unpack(await call(link)) == 5
+
+    def refuse(_spec: Any) -> bytes:
+        raise Overloaded("not even taken")
+
+    bench.runner.at_once = refuse
+    assert unpack(await call(link)) == 5
+
+    def break_down(_spec: Any) -> bytes:
+        raise KeyError("a defect")
+
+    bench.runner.at_once = break_down
+    with pytest.raises(InternalError):
+        await call(link)
+    assert bench.invoker.in_flight == 0
+    assert bench.invoker.snapshot()["math/add"]["calls"] == 5
+
+
 async def test_a_defect_below_is_told_and_counted(bench: Bench) -> None:
     bench.runner.fast = False
     bench.runner.code["math/add"] = lambda _a, _b: {}["missing"]
