@@ -17,10 +17,11 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SIGKILL: Final = 9
+_prctl: Final = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
 
 def _control(option: int, value: int) -> None:
-    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+    if _prctl is not None and _prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
