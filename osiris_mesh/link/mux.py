@@ -259,8 +259,11 @@ class Mux:
             urgent: Its frames overtake bulk.
 
         Raises:
+            TypeError: ``body`` is not bytes.
             UsageError: Headers or body too large.
         """
+        if type(body) is not bytes:
+            body = bytes(memoryview(body))
         if len(body) > self.limits.message:
             raise UsageError(f"a message of {len(body)} bytes is larger than the {self.limits.message} a link carries")
         self._last_local += 1
@@ -288,12 +291,15 @@ class Mux:
 
         Raises:
             LocalProtocolError: This end has ended the stream already.
+            TypeError: ``body`` is not bytes.
             UsageError: The message is larger than a link carries.
         """
         if stream.gone:
             return
         if stream.send_ended:
             raise LocalProtocolError("a message after the end of its stream")
+        if type(body) is not bytes:
+            body = bytes(memoryview(body))
         size = len(body)
         if size > self.limits.message:
             raise UsageError(f"a message of {size} bytes is larger than the {self.limits.message} a link carries")
