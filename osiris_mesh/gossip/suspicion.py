@@ -50,9 +50,10 @@ class Suspicion:
 
     Attributes:
         deadline: When it becomes a confirmed failure, seconds.
+        asked: The suspect was asked once more.
     """
 
-    __slots__ = ("_accusers", "_least", "_most", "_needed", "_started", "deadline")
+    __slots__ = ("_accusers", "_least", "_most", "_needed", "_started", "asked", "deadline")
 
     def __init__(self, accuser: str, *, now: float, needed: int, least: float, most: float) -> None:
         self._accusers = {accuser}
@@ -60,6 +61,7 @@ class Suspicion:
         self._needed = needed
         self._least = least
         self._most = most
+        self.asked = False
         self.deadline = now + timeout(0, needed, least, most)
 
     def confirm(self, accuser: str) -> bool:
@@ -69,6 +71,11 @@ class Suspicion:
         self._accusers.add(accuser)
         self.deadline = self._started + timeout(len(self._accusers) - 1, self._needed, self._least, self._most)
         return True
+
+    def ask(self, now: float, patience: float) -> None:
+        """Note that the suspect is asked once more; it gets ``patience`` seconds to answer even if its time is over."""
+        self.asked = True
+        self.deadline = max(self.deadline, now + patience)
 
     def delay(self, seconds: float) -> None:
         """Shift by time in which this process did not run and so could not have heard a refutation."""

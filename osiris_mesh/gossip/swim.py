@@ -162,7 +162,7 @@ class Swim:
         for peer in self._suspected:
             suspicion = self._members[peer].suspicion
             if suspicion is not None:
-                due = min(due, suspicion.deadline)
+                due = min(due, suspicion.deadline - (0 if suspicion.asked else self._settings.probe_interval_s))
         return due
 
     def tick(self, now: float) -> list[Effect]:
@@ -416,9 +416,20 @@ class Swim:
             self._effects.append(Changed(peer, PeerState.SUSPECT, accuser))
 
     def _run_suspicions(self, now: float) -> None:
+        settings = self._settings
         for peer in list(self._suspected):
             member = self._members[peer]
-            if member.suspicion is not None and now >= member.suspicion.deadline:
+            suspicion = member.suspicion
+            if suspicion is None:
+                continue
+            if not suspicion.asked and now >= suspicion.deadline - settings.probe_interval_s:
+                # Its refutation may have passed us by: push alone leaves somebody out now and then. So each member that
+                # is about to declare it dead asks it first, by both ways; the answer brings the refutation.
+                suspicion.ask(now, settings.probe_timeout_s)
+                self._sequence = (self._sequence + 1) % 2**32
+                ping = self._ping(peer, self._sequence)
+                self._effects += [Send(peer, ping), Send(peer, ping, over_link=True)]
+            if now >= suspicion.deadline:
                 member.accuser = self.me
                 self._set(peer, member, PeerState.DEAD, by=self.me)
                 self._broadcasts.put(member.claim(peer))
