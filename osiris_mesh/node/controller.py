@@ -131,9 +131,10 @@ class Controller:
         Doorkeeper(self._key, mesh_id, Book(self.ledger), self._clock, router)
         await self.ledger.start()
         try:
+            # Everything is served before anybody can connect: what is refused once may not be asked again soon.
+            self._build(router)
             await self._listen()
             await self._join()
-            self._build(router)
             await self._work(on_ready)
         finally:
             self.state = "stopped"

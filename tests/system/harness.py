@@ -124,7 +124,7 @@ class Mesh:
 
     def join(self, via: Node, *words: str) -> Node:
         node = self.home()
-        token = via.run("token", "create").out.strip()
+        token = via.run("token", "create", "--grant", "operator").out.strip()
         node.launch("join", token, "--listen", "127.0.0.1:0", "--no-mdns", "--preset", "local", *words)
         return node
 
