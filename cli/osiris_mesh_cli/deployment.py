@@ -122,15 +122,26 @@ def deploy(
         say(f"locking {len(requirements)} {'dependency' if len(requirements) == 1 else 'dependencies'} …")
         return lock_dependencies(requirements, python)
 
-    bundles = build_bundles(
-        path,
-        name=name,
-        namespace=namespace,
-        version=version or FIRST_VERSION,
-        runtime=runtime,
-        overrides=overrides,
-        lock=lock,
-    )
+    def build(function: str | None = None) -> list[Bundle]:
+        return build_bundles(
+            path,
+            function=function,
+            name=name,
+            namespace=namespace,
+            version=version or FIRST_VERSION,
+            runtime=runtime,
+            overrides=overrides,
+            lock=lock,
+        )
+
+    if must_exist and name is not None and "::" not in path:
+        # In a file with several functions, the one of that name is meant.
+        try:
+            bundles = build(name.rpartition("/")[2])
+        except NotFound:
+            bundles = build()
+    else:
+        bundles = build()
     return [_deploy_one(controller, bundle, version, say, Bundle.make, must_exist=must_exist) for bundle in bundles]
 
 

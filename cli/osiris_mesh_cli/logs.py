@@ -19,9 +19,8 @@ app = noun("Logs and metrics.")
 
 
 def _line(item: dict[str, Any]) -> str:
-    when = time_text(int(item["time_ms"])) if item.get("time_ms") else ""
-    name = str(item.get("name", ""))
-    return f"{when} {name}: {clean(str(item.get('text', item.get('line', ''))))}".lstrip()
+    stream = " err" if item["stream"] == "err" else ""
+    return f"{time_text(int(item['time_ms']))} {item['function']}{stream}: {clean(str(item['text']))}"
 
 
 @command(app, example="logs addNumbers --tail\nlogs text/tokens --since 10m --search error")
@@ -44,7 +43,7 @@ def logs(
     found: list[dict[str, Any]] = []
     with Controller(session.home) as controller, contextlib.suppress(KeyboardInterrupt):
         for item in controller.mesh.logs(name, tail=lines, follow=follow, since_ms=since_ms):
-            if search and search not in str(item.get("text", item.get("line", ""))):
+            if search not in str(item["text"]):
                 continue
             if session.json:
                 found.append(item)

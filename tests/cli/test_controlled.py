@@ -403,6 +403,8 @@ def test_several_functions_are_deployed_together(line: Line, tmp_path: Path) -> 
         assert answer["changed"] is True
         one = line("deploy", write(tmp_path / "math", source) + "::twice", "--json").json
         assert (one["name"], one["changed"]) == ("math/twice", False)
+        updated = line("update", "math/twice", write(tmp_path / "math", source.replace("2 *", "a +")), "--json").json
+        assert (updated["name"], updated["version"]) == ("math/twice", "1.0.1")
 
 
 def test_deploying_what_is_not_there_or_not_python(line: Line, tmp_path: Path) -> None:
@@ -416,8 +418,8 @@ def test_deploying_what_is_not_there_or_not_python(line: Line, tmp_path: Path) -
 
 def test_logs(line: Line) -> None:
     items = [
-        {"name": "math/add", "time_ms": 1, "text": "one\x1b[2J"},
-        {"name": "math/add", "time_ms": 2, "text": "two"},
+        {"function": "math/add", "time_ms": 1, "stream": "out", "text": "one\x1b[2J"},
+        {"function": "math/add", "time_ms": 2, "stream": "err", "text": "two"},
     ]
     with FakeController(Home(line.home), {}, logs=items) as fake:
         shown = line("logs", "math/add").out
@@ -425,7 +427,7 @@ def test_logs(line: Line) -> None:
         assert line("logs", "math/add", "--tail", "--lines", "5", "--since", "10m").out == shown
         assert line("logs", "--tail", "--json").code == 2
         asked = [body for method, body in fake.asked if method == "function.logs"]
-    assert "math/add: two" in shown
+    assert "math/add err: two" in shown
     assert "\x1b" not in shown
     assert (asked[-1]["follow"], asked[-1]["tail"]) == (True, 5)
     assert asked[-1]["since_ms"] > 0
