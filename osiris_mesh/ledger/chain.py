@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from osiris_mesh.codec import Limits, pack, unpack_canonical
 from osiris_mesh.errors import CheckFailed, Conflict, OsirisError, RemoteProtocolError, Unavailable
 from osiris_mesh.ledger.block import Block, Header, Tip, read_wire
 from osiris_mesh.ledger.outcome import ACCEPTED, Outcome
+from osiris_mesh.ledger.pages import PAGE, PageSums, check_pages
 
 __all__ = ["FILE_NAME", "FORMAT", "SCHEMA", "Chain", "Row", "connect", "pack_outcomes", "unpack_outcomes"]
 
@@ -79,21 +81,18 @@ def unpack_outcomes(data: bytes, count: int) -> tuple[Outcome, ...]:
 
 
 def connect(path: Path, *, writing: bool) -> sqlite3.Connection:
-    """Open the file; a connection that does not write can't.
+    """Open the file; a connection that does not write can't, not even copy the log into the file when it is closed.
 
     Raises:
         sqlite3.Error: It is not there or not a database.
     """
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={'rwc' if writing else 'rw'}",
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={'rwc' if writing else 'ro'}",
         uri=True,
         isolation_level=None,
         timeout=5.0,
         check_same_thread=False,
     )
-    if not writing:
-        connection.execute("PRAGMA query_only=1")
-    return connection
 
 
 class Chain:
@@ -109,18 +108,23 @@ class Chain:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
+        self._syncing = threading.Lock()
+        changed = check_pages(self.path) if self.path.exists() else []
+        if changed:
+            raise _damaged(self.path, changed[0])
+        self._pages = PageSums(self.path)
         try:
             self._connection = connect(self.path, writing=True)
             self._prepare()
         except sqlite3.Error as error:
-            raise _damaged(self.path, error) from None
+            raise _damaged(self.path, str(error)) from None
         _sync_folder(folder)
 
     def _prepare(self) -> None:
         connection = self._connection
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            connection.execute("PRAGMA page_size=4096")
+            connection.execute(f"PRAGMA page_size={PAGE}")
             connection.execute(f"PRAGMA application_id={_APPLICATION}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -161,7 +165,7 @@ class Chain:
         except sqlite3.Error as error:
             raise self._not_written(error) from None
 
-    def _not_written(self, error: sqlite3.Error) -> Unavailable:
+    def _not_written(self, error: Exception) -> Unavailable:
         return Unavailable(
             f"the ledger at {self.path} can't be written: {error}",
             fix="free space or repair the disk, then start the node again",
@@ -237,7 +241,7 @@ class Chain:
             with closing(connect(self.path, writing=False)) as connection:
                 return _tip_at(connection, raft_index)
         except (sqlite3.Error, RemoteProtocolError) as error:
-            raise _damaged(self.path, error) from None
+            raise _damaged(self.path, str(error)) from None
 
     def sync(self) -> None:
         """Make what was appended before the call durable; blocks on the disk and may be called from any thread.
@@ -246,10 +250,16 @@ class Chain:
             Unavailable: The disk failed.
         """
         try:
-            for name in (f"{self.path}-wal", str(self.path)):
-                _sync_file(name)
-            with closing(connect(self.path, writing=True)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            with self._syncing, closing(connect(self.path, writing=False)) as reader:
+                for name in (f"{self.path}-wal", str(self.path)):
+                    _sync_file(name)
+                reader.execute("BEGIN")
+                reader.execute("SELECT max(height) FROM blocks").fetchone()
+                pages = self._pages.pages_in_log()
+                self._pages.forget()
+                with closing(connect(self.path, writing=True)) as connection:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._pages.renew(pages)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(
                 f"the ledger at {self.path} can't be made durable: {error}",
@@ -258,11 +268,22 @@ class Chain:
             ) from None
 
     def close(self) -> None:
-        """Close the file; everything is in it then and it is durable."""
+        """Close the file; everything is in it then and it is durable.
+
+        Raises:
+            Unavailable: The disk failed.
+        """
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            self._connection.close()
+            with self._syncing:
+                pages = self._pages.pages_in_log()
+                self._pages.forget()
+                try:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                finally:
+                    self._connection.close()
+                self._pages.renew(pages)
+        except (OSError, sqlite3.Error) as error:
+            raise self._not_written(error) from None
 
 
 def _tip_at(connection: sqlite3.Connection, raft_index: int) -> Tip | None:
@@ -279,10 +300,11 @@ def _tip_at(connection: sqlite3.Connection, raft_index: int) -> Tip | None:
     return found
 
 
-def _damaged(path: Path, error: Exception) -> OsirisError:
+def _damaged(path: Path, what: str) -> OsirisError:
     return CheckFailed(
-        f"the ledger at {path} can't be read: {error}",
-        fix="`osiris-mesh ledger verify` names what is damaged; moved away, the chain is pulled from the other members",
+        f"the ledger at {path} is damaged: {what}",
+        fix=f"move {path.parent} away and start again: the chain is pulled from the other members",
+        check="file",
     )
 
 

@@ -272,6 +272,7 @@ class Ledger:
             valid, height, tip, entries, problems[{height, entry, check, what}]; when not valid also bad_height and
             reason, of the first problem.
         """
+        await self.sync()
         report = await asyncio.to_thread(verify_folder, self._folder, self._mesh_id)
         return report.view()
 

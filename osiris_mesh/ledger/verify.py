@@ -21,6 +21,7 @@ from osiris_mesh.ledger.chain import FILE_NAME, FORMAT, SCHEMA, Row, connect, un
 from osiris_mesh.ledger.entry import Entry, entry_hash
 from osiris_mesh.ledger.merkle import Frontier, tree_root
 from osiris_mesh.ledger.outcome import Outcome
+from osiris_mesh.ledger.pages import check_pages
 from osiris_mesh.ledger.replica import MALFORMED
 from osiris_mesh.ledger.state import Context, State
 
@@ -98,17 +99,19 @@ def verify_folder(folder: Path, mesh_id: bytes | None = None) -> VerifyReport:
         with closing(connect(path, writing=False)) as connection:
             # One read transaction: what a running node appends meanwhile is not seen.
             connection.execute("BEGIN")
-            for (line,) in connection.execute("PRAGMA integrity_check(10)"):
-                if line != "ok":
-                    walk.problem("file", f"{path}: {line}", height=0)
             _check_format(connection, walk)
             cursor = connection.execute("SELECT height, hash, wire, hashes, outcomes FROM blocks ORDER BY height")
             for found in cursor:
                 walk.row(found)
                 if len(walk.problems) >= MAX_PROBLEMS:
                     break
+            for (line,) in connection.execute("PRAGMA integrity_check(10)"):
+                if line != "ok":
+                    walk.problem("file", f"{path}: {line}", height=0)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         walk.problem("file", f"{path} can't be read: {error}")
+    for what in check_pages(path):
+        walk.problem("file", what, height=0)
     return walk.report()
 
 

@@ -48,8 +48,10 @@ def folder(tmp_path: Path, paper: Paper) -> Path:
 
 
 def change(folder: Path, sql: str, *args: Any) -> None:
+    """Change rows as someone would who knows SQLite, and takes care of the checksums of its pages."""
     with closing(sqlite3.connect(folder / FILE_NAME)) as connection, connection:
         connection.execute(sql, args)
+    (folder / "chain.pages").unlink(missing_ok=True)
 
 
 def column(folder: Path, name: str, height: int) -> bytes:
@@ -188,6 +190,32 @@ def test_problems_are_bounded(folder: Path, tmp_path: Path) -> None:
         for height in range(8, 60):
             connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", (height, *rows[height % 7]))
     assert len(verify_folder(folder).problems) == MAX_PROBLEMS
+
+
+def test_a_changed_byte_anywhere_in_the_file_is_found(folder: Path) -> None:
+    path = folder / FILE_NAME
+    good = path.read_bytes()
+    rng = random.Random(2)
+    missed = []
+    for at in sorted({*range(110), *rng.sample(range(len(good)), 400)}):
+        bad = bytearray(good)
+        bad[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad)
+        if verify_folder(folder, MESH).valid:
+            missed.append(at)
+        for name in ("-wal", "-shm"):
+            path.with_name(FILE_NAME + name).unlink(missing_ok=True)
+    path.write_bytes(good)
+    assert verify_folder(folder, MESH).valid
+    assert missed == []
+
+
+def test_damaged_checksums_are_found_too(folder: Path) -> None:
+    path = folder / "chain.pages"
+    good = path.read_bytes()
+    for at in range(len(good)):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+        assert not verify_folder(folder, MESH).valid, at
 
 
 @pytest.mark.parametrize("name", COLUMNS)
