@@ -53,9 +53,12 @@ def run_foreground(home: Home, announce: Callable[[dict[str, Any]], None]) -> in
         # The session's end or a Ctrl-C is the controller's to act on; the pipe's end tells us.
         os.setsid()
         try:
-            announce(_read_report(read, deadline=None))
-        except (OsirisError, OSError) as error:
-            sys.stderr.write(f"error: {error}\n")
+            try:
+                report = _read_report(read, deadline=None)
+            except OsirisError as error:
+                # It was interrupted, or died and said why on the stderr we share.
+                report = {"error": error.to_wire()}
+            announce(report)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -87,7 +87,7 @@ class FakeController:
                 await asyncio.sleep(0)
             # Clients hung up before they were done with us; their transports are closed when the loop has read that.
             async with asyncio.timeout(5):
-                while server.links:  # noqa: ASYNC110 - nothing tells of the last one
+                while server.links:
                     await asyncio.sleep(0)
         for _ in range(20):
             # What a transport still has to say before it is closed is said in the loop's next rounds.
