@@ -17,7 +17,8 @@ queue can use. A call that itself waits for a call of its own (``pause``) does n
 chain of functions longer than the maximum can't wait for itself.
 
 An instance that fails at its start fails the calls that wait for it when no other instance is there, and holds back the
-next start, longer each time; calls that come in the meantime are refused with the same reason.
+next start, longer each time; calls that come in the meantime are refused with the same reason. One that dies before it
+answered any call, and not under one, holds back the next start as well.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Instance:
         paused: Of these, calls that wait for a call of their own.
         since: When it was last given or gave back a call, or became ready, seconds.
         busy_s: Seconds it has had at least one call.
+        answered: It gave back a call.
     """
 
     number: int
@@ -86,6 +88,7 @@ class Instance:
     paused: int = 0
     since: float = 0.0
     busy_s: float = 0.0
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,13 @@ class Instances:
 
     Attributes:
         minimum: Instances kept, from ``want``.
+        in_flight: Calls being worked on.
         last_error: Why the last start failed; None after one that worked.
     """
 
     limits: PoolLimits
     minimum: int = 0
+    in_flight: int = 0
     last_error: OsirisError | None = None
     _all: dict[int, Instance] = field(default_factory=dict)
     _free: list[Instance] = field(default_factory=list)
@@ -144,6 +149,7 @@ class Instances:
     _retiring: int = 0
     _paused: int = 0
     _failures: int = 0
+    _deaths: int = 0
     _no_start_before: float = -math.inf
     _draining: bool = False
 
@@ -158,11 +164,6 @@ class Instances:
     def total(self) -> int:
         """Instances in any state."""
         return len(self._all)
-
-    @property
-    def in_flight(self) -> int:
-        """Calls being worked on."""
-        return sum(instance.in_flight for instance in self._all.values())
 
     @property
     def queued(self) -> int:
@@ -201,6 +202,7 @@ class Instances:
             instance = min(free, key=_in_flight)
             if instance.in_flight + 1 == concurrency:
                 free.remove(instance)
+        self.in_flight += 1
         instance.in_flight += 1
         if instance.in_flight == 1:
             instance.since = now
@@ -222,7 +224,10 @@ class Instances:
         """Take a slot back; the next call that waits gets it."""
         if instance.state is State.GONE:
             return []
+        self.in_flight -= 1
         instance.in_flight -= 1
+        instance.answered = True
+        self._deaths = 0
         if instance.in_flight == 0:
             instance.busy_s += now - instance.since
             instance.since = now
@@ -271,9 +276,8 @@ class Instances:
             return []
         self._forget(instance)
         self.last_error = error
-        pause = min(self.limits.backoff_s * 2.0 ** min(self._failures, 30), self.limits.backoff_max_s)
+        self._hold_back(self._failures, now)
         self._failures += 1
-        self._no_start_before = now + pause
         if self.count or self._starting:
             return []
         effects: list[Effect] = [Fail(ticket, error) for ticket in self._waiting]
@@ -284,6 +288,9 @@ class Instances:
         """A process that was ready ended by itself; its calls are the shell's to fail."""
         if instance.state is State.GONE:
             return []
+        if not instance.answered and not instance.in_flight:
+            self._hold_back(self._deaths, now)
+            self._deaths += 1
         self._forget(instance)
         return self._grow(now)
 
@@ -322,7 +329,7 @@ class Instances:
         due: list[float] = []
         if self.count > self.minimum:
             due += [one.since + self.limits.idle_s for one in self._free if one.in_flight == 0]
-        if self._shortage() > 0 and self._failures:
+        if self._shortage() > 0:
             due.append(self._no_start_before)
         return min(due, default=None)
 
@@ -371,6 +378,7 @@ class Instances:
             ticket = next(iter(self._waiting))
             del self._waiting[ticket]
             instance = self._free[-1]
+            self.in_flight += 1
             instance.in_flight += 1
             if instance.in_flight == 1:
                 instance.since = now
@@ -383,7 +391,13 @@ class Instances:
         self._forget(instance)
         return [Stop(instance), *self._grow(now)]
 
+    def _hold_back(self, before: int, now: float) -> None:
+        pause = min(self.limits.backoff_s * 2.0 ** min(before, 30), self.limits.backoff_max_s)
+        self._no_start_before = now + pause
+
     def _forget(self, instance: Instance) -> None:
+        self.in_flight -= instance.in_flight
+        instance.in_flight = 0
         del self._all[instance.number]
         if instance.state is State.STARTING:
             self._starting -= 1

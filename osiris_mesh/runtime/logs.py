@@ -50,12 +50,23 @@ class _Log:
     def __init__(self, path: Path, settings: RuntimeSettings) -> None:
         self.path = path
         self.ring: deque[LogLine] = deque(maxlen=settings.log_ring)
+        self._ring_size = 0
+        self._ring_bound = settings.log_ring_size
         self.followers: set[asyncio.Queue[LogLine]] = set()
         self.file: IO[bytes] | None = None
         self.size = 0
         self._bound = settings.log_file
-        for line in _read(path)[-settings.log_ring :]:
-            self.ring.append(line)
+        self.keep(_read(path)[-settings.log_ring :])
+
+    def keep(self, lines: Sequence[LogLine]) -> None:
+        ring = self.ring
+        for line in lines:
+            if len(ring) == ring.maxlen:
+                self._ring_size -= len(ring.popleft().text)
+            ring.append(line)
+            self._ring_size += len(line.text)
+            while self._ring_size > self._ring_bound and len(ring) > 1:
+                self._ring_size -= len(ring.popleft().text)
 
     def write(self, lines: Sequence[LogLine]) -> None:
         if self.file is None:
@@ -100,7 +111,7 @@ class LogStore:
             lines: In order.
         """
         log = self._log(name)
-        log.ring.extend(lines)
+        log.keep(lines)
         with contextlib.suppress(OSError):  # a full disk must not stop the function
             log.write(lines)
         for queue in log.followers:

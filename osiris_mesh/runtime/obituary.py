@@ -10,6 +10,7 @@ from typing import Final
 from osiris_mesh.errors import LimitExceeded, OsirisError, WorkerDied
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.runtime.units import format_size
+from osiris_mesh.runtime.worker.control import NO_MEMORY
 
 __all__ = ["Exit", "obituary"]
 
@@ -67,6 +68,13 @@ def obituary(spec: FunctionSpec, ended: Exit, stderr: str) -> OsirisError:
             stderr=stderr,
         )
     code = os.waitstatus_to_exitcode(ended.status)
+    if code == NO_MEMORY:
+        return LimitExceeded(
+            f"{name} has not the memory for so large a call ({format_size(spec.memory)})",
+            fix="raise it with --memory, or send less",
+            limit="memory",
+            stderr=stderr,
+        )
     return WorkerDied(
         f"the worker of {name} ended itself with exit code {code}{words}",
         fix="a function should return or raise; see osiris-mesh logs",

@@ -19,6 +19,7 @@ from osiris_mesh.errors import (
     Overloaded,
     RemoteProtocolError,
     Unavailable,
+    WorkerDied,
 )
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.runtime.instances import Effect, Fail, Instance, Instances, PoolLimits, Start, Stop
@@ -183,6 +184,7 @@ class Pool:
         settings: Bounds.
         clock: Time.
         spawn: Runs a coroutine as a task that is waited for at the end.
+        names: Where the pool of each worker is found by the worker's name; shared by all pools.
 
     Attributes:
         spec: The function.
@@ -199,6 +201,7 @@ class Pool:
         settings: RuntimeSettings,
         clock: Clock,
         spawn: Callable[[Any], object],
+        names: dict[str, Pool],
     ) -> None:
         self.spec = spec
         self.clock = clock
@@ -206,7 +209,6 @@ class Pool:
         self.limit_s = spec.timeout_ms / 1000
         self.zygote_ms = 0.0
         self.workers: dict[Instance, Worker] = {}
-        self.names: dict[str, Instance] = {}
         self.core = Instances(
             PoolLimits(
                 concurrency=spec.concurrency,
@@ -221,6 +223,8 @@ class Pool:
         self._start_zygote = start_zygote
         self._settings = settings
         self._spawn = spawn
+        self._names = names
+        self._by_name: dict[str, Instance] = {}
         self._zygote: Zygote | None = None
         self._starting: asyncio.Task[Zygote] | None = None
         self._unused_since = clock.monotonic()
@@ -255,6 +259,16 @@ class Pool:
         self.apply(self.core.wait(run, now), now)
         return run
 
+    def begin_warm(self, body: bytes, done: Done, deadline: float | None, headers: Mapping[str, Any]) -> Run | None:
+        """Run one call if an instance is free now; otherwise return None with nothing done."""
+        now = self.clock.monotonic()
+        instance = self.core.take(now)
+        if instance is None:
+            return None
+        run = Run(self, body, done, now + self.limit_s if deadline is None else deadline, headers)
+        run.start(instance, now)
+        return run
+
     def give(self, instance: Instance) -> None:
         """Take an instance's slot back."""
         now = self.clock.monotonic()
@@ -273,7 +287,7 @@ class Pool:
 
     def pause(self, name: str) -> Callable[[], None]:
         """A call of the worker ``name`` waits for a call of its own until the returned function is called."""
-        instance = self.names.get(name)
+        instance = self._by_name.get(name)
         if instance is None:
             return _nothing
         now = self.clock.monotonic()
@@ -397,28 +411,35 @@ class Pool:
             self.apply(self.core.failed(instance, failure, now), now)
             return
         now = self.clock.monotonic()
+        if worker.link.closed:
+            lost = WorkerDied(f"a worker of {self.spec.name} ended as it started", fix="see osiris-mesh logs")
+            self.apply(self.core.failed(instance, lost, now), now)
+            return
         self.workers[instance] = worker
-        self.names[worker.name] = instance
+        self._by_name[worker.name] = instance
+        self._names[worker.name] = self
         worker.link.on_close(lambda _link: self._lost(instance))
         self.apply(self.core.started(instance, now), now)
 
     def _lost(self, instance: Instance) -> None:
         """A worker's link closed: it ended, or has to."""
-        worker = self.workers.pop(instance, None)
-        if worker is None:
+        if not self._let_go(instance, ""):
             return
-        del self.names[worker.name]
-        if self._zygote is not None:
-            self._zygote.kill(worker.number, worker.stopped)
         now = self.clock.monotonic()
         self.apply(self.core.died(instance, now), now)
 
     def _stop(self, instance: Instance) -> None:
+        self._let_go(instance, "it was idle")
+
+    def _let_go(self, instance: Instance, why: str) -> bool:
+        """End an instance's process; False if it has none any more."""
         worker = self.workers.pop(instance, None)
-        if worker is not None:
-            del self.names[worker.name]
-            if self._zygote is not None:
-                self._zygote.kill(worker.number, worker.stopped or "it was idle")
+        if worker is None:
+            return False
+        del self._by_name[worker.name]
+        del self._names[worker.name]
+        worker.zygote.kill(worker.number, worker.stopped or why)
+        return True
 
     async def _make_zygote(self) -> Zygote:
         began = self.clock.monotonic()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.codec import pack
-from osiris_mesh.errors import DeadlineExceeded, OsirisError, Overloaded, Unavailable
+from osiris_mesh.errors import DeadlineExceeded, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.identity.home import Home
 from osiris_mesh.link import Caller, Router
@@ -75,6 +75,7 @@ class Runtime:
             home.environments, timeout_s=self._settings.environment_timeout_s
         )
         self._pools: dict[bytes, Pool] = {}
+        self._names: dict[str, Pool] = {}
         self._wanted: dict[bytes, int] = {}
         self._adopting: set[bytes] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -142,6 +143,19 @@ class Runtime:
             pool = self._make_pool(spec)
         return pool.begin(body, done, deadline, headers or {})
 
+    def begin_warm(
+        self,
+        spec: FunctionSpec,
+        body: bytes,
+        done: Callable[[Answer], None],
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> Run | None:
+        """Do as :meth:`begin` if an instance is free now; otherwise return None with nothing done."""
+        pool = self._pools.get(spec.digest)
+        return None if pool is None else pool.begin_warm(body, done, deadline, headers or {})
+
     async def run(
         self,
         spec: FunctionSpec,
@@ -192,10 +206,8 @@ class Runtime:
 
     def pause(self, caller: Caller) -> Callable[[], None]:
         """A function waits for a call of its own: its slot counts as free until the returned function is called."""
-        for pool in self._pools.values():
-            if caller.name in pool.names:
-                return pool.pause(caller.name)
-        return _nothing
+        pool = self._names.get(caller.name)
+        return _nothing if pool is None else pool.pause(caller.name)
 
     def here(self, spec: FunctionSpec) -> Here:
         """Return what this node has for a function."""
@@ -317,7 +329,7 @@ class Runtime:
             raise Overloaded(
                 f"{spec.name} can't take the call: this node is draining", fix="try again", retry_after_ms=500
             )
-        pool = Pool(spec, self._start_zygote, self._settings, self._clock, self._spawn)
+        pool = Pool(spec, self._start_zygote, self._settings, self._clock, self._spawn, self._names)
         self._pools[spec.digest] = pool
         return pool
 
@@ -326,6 +338,9 @@ class Runtime:
 
     async def _start_zygote(self, pool: Pool) -> Zygote:
         bundle = await self.library.bundle(pool.spec.digest)
+        if bundle.spec.to_wire() != pool.spec.to_wire():
+            # Who may use how much is decided by what was published and signed, so nothing else may take effect.
+            raise UsageError(f"{pool.spec.name} was published as something else than its bundle says")
         environment = await self._environments.ensure(bundle)
         interpreter = await asyncio.to_thread(find_interpreter, bundle.spec.runtime)
         name = bundle.spec.name

@@ -43,6 +43,7 @@ from osiris_mesh.settings.runtime import RuntimeSettings
 __all__ = ["Place", "Worker", "Zygote"]
 
 _FORK_S: Final = 10.0
+_KILL_S: Final = 2.0
 _GRACE_S: Final = 0.5  # to end by itself, so that its own exit code is seen
 _UIDS: Final = 400_000_000
 _BOOT: Final = (
@@ -77,7 +78,8 @@ class Worker:
     """One worker process.
 
     Attributes:
-        number: Its number at the zygote.
+        zygote: Its parent.
+        number: Its number there.
         name: How its own calls are attributed.
         link: Calls in both directions.
         output: Its standard output.
@@ -86,6 +88,7 @@ class Worker:
         stopped: Why the runtime ended it; empty if it did not.
     """
 
+    zygote: Zygote
     number: int
     name: str
     link: Link
@@ -185,8 +188,8 @@ class Zygote:
         self._last_worker += 1
         number = self._last_worker
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        output, output_end = os.pipe2(os.O_CLOEXEC)
-        errors, errors_end = os.pipe2(os.O_CLOEXEC)
+        output, output_end = os.pipe()
+        errors, errors_end = os.pipe()
         forked: asyncio.Future[None] = self._loop.create_future()
         self._forking[number] = forked
         captures: list[Capture] = []
@@ -200,17 +203,17 @@ class Zygote:
                 raise WorkerDied(f"the zygote of {self._spec.name} is gone: {error.strerror}") from None
             name = f"{self._spec.name}@{self._spec.version}#{self._number}.{number}"
             link = await link_over(ours, self._place.router, Caller(b"", "", Audience.FUNCTION, name))
-            worker = Worker(number, name, link, captures[0], captures[1])
+            worker = Worker(self, number, name, link, captures[0], captures[1])
             self._workers[number] = worker
             async with asyncio.timeout(_FORK_S):
                 await forked
         except BaseException as error:
             self.kill(number, "its start was given up")
-            self._workers.pop(number, None)
             for capture in captures:
                 capture.close()
             ours.close()
             if isinstance(error, TimeoutError):
+                self._end()
                 raise DeadlineExceeded(f"the zygote of {self._spec.name} did not fork in {_FORK_S:g} s") from None
             raise
         finally:
@@ -229,6 +232,13 @@ class Zygote:
         if self._control is not None and not self.closed:
             with contextlib.suppress(OSError):
                 self._control.send(frame("kill", number=number))
+            self._loop.call_later(_KILL_S, self._insist, number)
+
+    def _insist(self, number: int) -> None:
+        """End the zygote itself if it did not end a worker: a function may have stopped its own parent."""
+        if number in self._workers and not self.closed:
+            _log.warning("a zygote does not obey", extra={"function": self._spec.name})
+            self._end()
 
     async def close(self) -> None:
         """End the process, and with it all its workers; return when it is gone."""
@@ -262,8 +272,8 @@ class Zygote:
         code, scratch = self._folder / "code", self._folder / "scratch"
         view = sandbox.view(code=code, site=site, kit=self._place.kit, scratch=scratch)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        output, output_end = os.pipe2(os.O_CLOEXEC)
-        errors, errors_end = os.pipe2(os.O_CLOEXEC)
+        output, output_end = os.pipe()
+        errors, errors_end = os.pipe()
         boot = _BOOT.format(kit=view.kit, descriptor=theirs.fileno())
         argv = sandbox.argv(
             [os.fspath(interpreter.program), "-I", "-S", "-B", "-c", boot],

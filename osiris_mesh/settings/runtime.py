@@ -38,6 +38,7 @@ class RuntimeSettings:
         log_line: Bytes of one log line; the rest of a longer line is dropped.
         log_file: Bytes of a function's log file before it is rotated; one older file is kept.
         log_ring: Lines per function kept in memory.
+        log_ring_size: Letters per function kept in memory.
         log_rate: Bytes a second one worker may write to its standard streams; past it, it waits.
         error_tail: Bytes of standard error quoted when a worker dies.
     """
@@ -61,6 +62,7 @@ class RuntimeSettings:
     log_line: int = 8192
     log_file: int = 8 << 20
     log_ring: int = 1000
+    log_ring_size: int = 256 << 10
     log_rate: int = 4 << 20
     error_tail: int = 4096
 

@@ -145,7 +145,25 @@ def test_the_dead_are_replaced_when_they_are_wanted() -> None:
     (start,) = pool.want(1, 1.0)
     assert isinstance(start, Start)
     pool.started(start.instance, 1.0)
+    assert pool.take(1.5) is start.instance
     assert kinds(pool.died(start.instance, 2.0)) == ["Start"]
+
+
+def test_what_dies_of_itself_is_replaced_ever_more_slowly() -> None:
+    pool = Instances(PoolLimits(backoff_s=1.0, backoff_max_s=3.0))
+    now, pauses = 0.0, []
+    effects = pool.want(1, now)
+    for _ in range(4):
+        (start,) = effects
+        assert isinstance(start, Start)
+        pool.started(start.instance, now)
+        assert pool.died(start.instance, now) == []
+        due = pool.next_tick()
+        assert due is not None
+        pauses.append(due - now)
+        now = due
+        effects = pool.tick(now)
+    assert pauses == [1.0, 2.0, 3.0, 3.0]
 
 
 def test_what_happens_to_the_gone_changes_nothing() -> None:
@@ -305,7 +323,7 @@ class Life(RuleBasedStateMachine):
     def bounds_hold(self) -> None:
         assert all(0 <= one.in_flight <= self.limits.concurrency for one in self.pool._all.values())
         assert self.pool.queued == len(self.waiting) <= self.limits.queue
-        assert self.pool.in_flight == len(self.running)
+        assert self.pool.in_flight == len(self.running) == sum(one.in_flight for one in self.pool._all.values())
         assert self.pool._starting == len(self.starting)
 
     @invariant()

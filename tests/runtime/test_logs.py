@@ -23,7 +23,7 @@ def line(text: str, time_ms: int = 1) -> LogLine:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - nothing announces it
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -158,6 +158,7 @@ SPEC = FunctionSpec("maths/add", "1.0.0", b"", "add.py::add", "python3.11", [[],
         (Exit(11), WorkerDied, {"signal": 11}),
         (Exit(9, 10 << 20), WorkerDied, {"signal": 9}),
         (Exit(9, 64 << 20), LimitExceeded, {"limit": "memory"}),
+        (Exit(71 << 8), LimitExceeded, {"limit": "memory"}),
         (Exit(24), LimitExceeded, {"limit": "processor"}),
         (Exit(None), WorkerDied, {}),
         (Exit(9, 1 << 40, "it was idle"), WorkerDied, {}),

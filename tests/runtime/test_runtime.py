@@ -7,6 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from osiris_mesh.errors import (
     OsirisError,
     Overloaded,
     RemoteProtocolError,
+    UsageError,
     WorkerDied,
 )
 from osiris_mesh.link import Audience, Request, Router
@@ -29,7 +31,7 @@ from tests.runtime.conftest import Bench, make_runtime
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - nothing announces it
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -488,6 +490,53 @@ async def test_a_killed_zygote_takes_its_workers_and_is_replaced(bench: Bench) -
         await task
     await witness.all_end()
     assert await bench.call(spec, 0) == 1
+
+
+async def test_a_worker_that_stops_its_own_parent_is_ended_all_the_same(bench: Bench) -> None:
+    source = """
+        import os, signal, time
+        def f(stop):
+            if stop:
+                os.kill(os.getppid(), signal.SIGSTOP)
+                time.sleep(600)
+            return 1
+    """
+    spec = bench.deploy(source)
+    await bench.call(spec, 0)
+    witness = Witness()
+    with pytest.raises(DeadlineExceeded):
+        await bench.call(spec, 1, within=0.3)
+    await witness.all_end()
+    assert await bench.call(spec, 0) == 1
+
+
+async def test_what_was_published_decides(bench: Bench) -> None:
+    spec = bench.deploy("def f(): ...\n", network=True)
+    with pytest.raises(UsageError, match="published as something else"):
+        await bench.call(replace(spec, network=False))
+
+
+async def test_a_call_too_large_for_the_memory(bench: Bench) -> None:
+    spec = bench.deploy("def f(data):\n    return len(data)\n", memory="16MiB")
+    with pytest.raises(LimitExceeded) as caught:
+        await bench.call(spec, bytes(100 << 20))
+    assert caught.value.details["limit"] == "memory"
+    assert await bench.call(spec, bytes(1 << 20)) == 1 << 20
+
+
+async def test_a_warm_call_needs_no_task(bench: Bench) -> None:
+    spec = bench.deploy("def f(x):\n    return x\n", max=1)
+    answers: list[object] = []
+    body = pack([[7], {}])
+    assert bench.runtime.begin_warm(spec, body, answers.append, deadline=None) is None
+    await bench.call(spec, 1)
+    run = bench.runtime.begin_warm(spec, body, answers.append, deadline=None)
+    assert run is not None
+    assert bench.runtime.begin_warm(spec, body, answers.append, deadline=None) is None  # it is busy
+    await until(lambda: answers)
+    assert answers == [pack(7)]
+    run.cancel()  # too late: nothing happens
+    assert await bench.call(spec, 2) == 2
 
 
 async def test_each_worker_has_a_folder_of_its_own(bench: Bench) -> None:

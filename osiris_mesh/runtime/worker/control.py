@@ -25,7 +25,10 @@ from typing import Any, Final
 from osiris_mesh.codec import FRAME, pack, unpack
 from osiris_mesh.errors import RemoteProtocolError
 
-__all__ = ["Inbox", "frame"]
+__all__ = ["NO_MEMORY", "Inbox", "frame"]
+
+NO_MEMORY: Final = 71
+"""Exit code of a worker that had no memory left to receive a call."""
 
 _MAX: Final = FRAME.size
 _MAX_DESCRIPTORS: Final = 16

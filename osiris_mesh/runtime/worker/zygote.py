@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 
 from osiris_mesh.runtime.worker import confine
 from osiris_mesh.runtime.worker.answer import Answers
-from osiris_mesh.runtime.worker.control import Inbox, frame
+from osiris_mesh.runtime.worker.control import NO_MEMORY, Inbox, frame
 from osiris_mesh.runtime.worker.failure import Frames, describe
 from osiris_mesh.runtime.worker.load import load
 from osiris_mesh.runtime.worker.output import LineStream
@@ -90,7 +90,9 @@ class _Zygote:
         self._start = start
         self._answers = answers
         self._workers: dict[int, int] = {}  # pid -> number
-        self._wake, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake, wakes = os.pipe()
+        for descriptor in (self._wake, wakes):
+            os.set_blocking(descriptor, False)
         # After the function's imports, which may have set handlers of their own.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
@@ -158,6 +160,8 @@ class _Zygote:
             confine.limit_memory(self._start["memory"] + (_STACK * concurrency if concurrency > 1 else 0))
             serve(socket.socket(fileno=link), self._answers, concurrency)
             code = 0
+        except MemoryError:
+            code = NO_MEMORY  # a call too large to be received
         except BaseException:  # noqa: BLE001 - the outermost edge of a process
             with contextlib.suppress(BaseException):
                 os.write(2, traceback.format_exc().encode("utf-8", "replace")[-4096:])
@@ -167,17 +171,8 @@ class _Zygote:
     def _reap(self) -> None:
         """Report workers that ended, and end what they left behind."""
         ended = False
-        while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                break
-            if found is None:
-                break
-            pid = found.si_pid
-            if pid in self._workers:
-                _kill(pid)  # its group, while its id is still its own
-            _, status, usage = os.wait4(pid, 0)
+        while (dead := self._next_dead()) is not None:
+            pid, status, usage = dead
             number = self._workers.pop(pid, None)
             if number is not None:
                 ended = True
@@ -185,6 +180,23 @@ class _Zygote:
                 self._say(frame("exited", number=number, status=status, memory=usage.ru_maxrss * 1024))
         if ended:
             self._sweep()
+
+    def _next_dead(self) -> tuple[int, int, Any] | None:
+        """Return process id, status and usage of a child that ended, its group ended with it; None if there is none."""
+        try:
+            if not hasattr(os, "waitid"):  # macOS: the group is ended a moment after the id is free
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                if pid in self._workers:
+                    _kill(pid)
+                return (pid, status, usage) if pid else None
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None:
+                return None
+            if found.si_pid in self._workers:
+                _kill(found.si_pid)  # its group, while its id is still its own
+            return os.wait4(found.si_pid, 0)
+        except ChildProcessError:
+            return None
 
     def _sweep(self) -> None:
         """End processes that left their worker's group: their parent is this process now."""
