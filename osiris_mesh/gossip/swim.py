@@ -29,18 +29,20 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 from osiris_mesh.gossip.awareness import Awareness
 from osiris_mesh.gossip.broadcast import Broadcasts, retransmissions
-from osiris_mesh.gossip.message import MAX_DATAGRAM_UPDATES, MAX_INCARNATION, Kind, Message, PeerState, Update
+from osiris_mesh.gossip.message import MAX_DATAGRAM_UPDATES, Kind, Message, PeerState, Update
+from osiris_mesh.gossip.own import Heard, Own
+from osiris_mesh.gossip.probing import Probe, Probing, Relay
 from osiris_mesh.gossip.suspicion import Suspicion, least_timeout
-from osiris_mesh.gossip.swim_state import Changed, Effect, Member, Probe, Relay, Send
+from osiris_mesh.gossip.swim_state import Changed, Effect, Member, Send
 from osiris_mesh.settings.gossip import GossipSettings
 
 __all__ = ["Swim"]
 
-_MAX_RELAYS: Final = 256
 _LEAVE_FANOUT: Final = 64
 _NACK_AFTER: Final = 0.8  # of the probe's timeout, as memberlist does: it must arrive before the asker gives up
 
@@ -70,31 +72,31 @@ class Swim:
         now: float,
     ) -> None:
         self.me = me
-        self.incarnation = incarnation
         self.awareness = Awareness(settings.awareness_max)
         self.refused = 0
         """Updates whose proof did not hold."""
         self._settings = settings
-        self._prove = prove
+        self._own = Own(me, incarnation, prove=prove, proven=proven)
         self._proven = proven
         self._rng = rng
         self._members: dict[str, Member] = {}
         self._ring: list[str] = []
         self._place = 0
         self._broadcasts = Broadcasts()
-        self._probes: dict[int, Probe] = {}
-        self._relays: dict[int, Relay] = {}
         self._suspected: set[str] = set()
         self._tell: set[str] = set()
-        self._sequence = rng.getrandbits(32)
+        self._probing = Probing(rng.getrandbits(32))
         self._period_at = now
         self._gossip_at = now
         self._dead_probe_at = now + settings.dead_probe_interval_s
         self._sync_at = now + settings.sync_interval_s * rng.uniform(0.5, 1.0)
-        self._leaving = False
         self._effects: list[Effect] = []
-        self._proof = prove(incarnation, False)  # noqa: FBT003 - a callable's arguments have no names
-        self._broadcasts.put(self._own_claim())
+        self._broadcasts.put(self._own.claim())
+
+    @property
+    def incarnation(self) -> int:
+        """Our own incarnation."""
+        return self._own.incarnation
 
     # what the shell asks and tells
 
@@ -122,23 +124,22 @@ class Swim:
     def probe(self, peer: str, now: float) -> list[Effect]:
         """Probe a member out of turn, on a hint that something happened to it."""
         member = self._members.get(peer)
-        if member is not None and not self._leaving:
+        if member is not None and not self._own.leaving:
             self._start_probe(peer, now)
         return self._flush()
 
     def sync(self, peer: str) -> list[Effect]:
         """Exchange views with a member."""
         member = self._members.get(peer)
-        if member is not None and not self._leaving:
+        if member is not None and not self._own.leaving:
             self._effects.append(Send(peer, self._everything(Kind.SYNC, member), over_link=True))
         return self._flush()
 
     def leave(self) -> list[Effect]:
         """Say that we stop; nothing is probed from here on."""
-        self._leaving = True
-        self._probes.clear()
-        self._proof = self._prove(self.incarnation, True)  # noqa: FBT003 - a callable's arguments have no names
-        claim = Update(PeerState.LEFT, self.me, self.incarnation, self._proof)
+        self._own.leave()
+        self._probing.clear()
+        claim = self._own.claim()
         self._broadcasts.put(claim)
         around = self._some(_LEAVE_FANOUT, {PeerState.ALIVE, PeerState.SUSPECT, PeerState.UNKNOWN})
         for number, peer in enumerate(around):
@@ -150,15 +151,11 @@ class Swim:
 
     def due(self) -> float:
         """Return when :meth:`tick` has something to do, monotonic seconds; never, once we leave."""
-        if self._leaving:
+        if self._own.leaving:
             return math.inf
-        due = min(self._period_at, self._dead_probe_at, self._sync_at)
+        due = min(self._period_at, self._dead_probe_at, self._sync_at, self._probing.due())
         if self._broadcasts:
             due = min(due, self._gossip_at)
-        for probe in self._probes.values():
-            due = min(due, probe.fail_at if probe.asked else probe.ask_at)
-        for relay in self._relays.values():
-            due = min(due, relay.nack_at, relay.until)
         for peer in self._suspected:
             suspicion = self._members[peer].suspicion
             if suspicion is not None:
@@ -167,11 +164,10 @@ class Swim:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
-        if self._leaving:
+        if self._own.leaving:
             return self._flush()
         self._forgive(now)
         self._run_probes(now)
-        self._run_relays(now)
         self._run_suspicions(now)
         settings = self._settings
         if now >= self._period_at:
@@ -209,7 +205,7 @@ class Swim:
         synced = message.kind in {Kind.SYNC, Kind.SYNC_ACK}
         for update in message.updates:
             self._apply(update, sender, now, synced=synced)
-        if message.known < self.incarnation:
+        if message.known < self._own.incarnation:
             self._tell.add(sender)
         match message.kind:
             case Kind.PING:
@@ -219,9 +215,7 @@ class Swim:
             case Kind.ACK:
                 self._take_ack(sender, message.sequence)
             case Kind.NACK:
-                probe = self._probes.get(message.sequence)
-                if probe is not None and sender in probe.helpers:
-                    probe.nacks.add(sender)
+                self._probing.nacked(sender, message.sequence)
             case Kind.SYNC if over_link:
                 self._effects.append(Send(sender, self._everything(Kind.SYNC_ACK, member), over_link=True))
             case _:
@@ -242,46 +236,42 @@ class Swim:
                 return
 
     def _start_probe(self, peer: str, now: float, *, quiet: bool = False) -> None:
-        if any(probe.peer == peer and not probe.quiet for probe in self._probes.values()):
-            return
         member = self._members[peer]
         settings = self._settings
-        self._sequence = (self._sequence + 1) % 2**32
-        self._probes[self._sequence] = Probe(
+        probe = self._probing.start(
             peer,
             ask_at=now + self.awareness.scale(settings.probe_timeout_s),
             fail_at=now + self.awareness.scale(settings.probe_interval_s),
             quiet=quiet or member.state in {PeerState.DEAD, PeerState.LEFT},
         )
-        self._effects.append(Send(peer, self._ping(peer, self._sequence)))
+        if probe is not None:
+            self._effects.append(Send(peer, self._ping(peer, probe.sequence)))
 
     def _ping(self, peer: str, sequence: int) -> Message:
         return Message(Kind.PING, sequence, known=self._members[peer].incarnation, updates=self._updates_for(peer))
 
     def _run_probes(self, now: float) -> None:
-        for sequence, probe in list(self._probes.items()):
-            if not probe.asked and now >= probe.ask_at:
-                probe.asked = True
-                if not probe.quiet:
-                    self._ask_others(sequence, probe)
-            if probe.asked and now >= probe.fail_at:
-                del self._probes[sequence]
-                if not probe.quiet:
-                    self._failed(probe, now)
+        ask, failed, silent = self._probing.step(now)
+        for probe in ask:
+            self._ask_others(probe)
+        for probe in failed:
+            self._failed(probe, now)
+        for relay in silent:
+            self._answer(relay.asker, Kind.NACK, relay.sequence, over_link=False)
 
-    def _ask_others(self, sequence: int, probe: Probe) -> None:
+    def _ask_others(self, probe: Probe) -> None:
         helpers = self._some(self._settings.indirect_probes, {PeerState.ALIVE}, but=probe.peer)
         probe.helpers.update(helpers)
         for helper in helpers:
             message = Message(
                 Kind.PING_REQ,
-                sequence,
+                probe.sequence,
                 target=probe.peer,
                 known=self._members[helper].incarnation,
                 updates=self._updates_for(helper),
             )
             self._effects.append(Send(helper, message))
-        self._effects.append(Send(probe.peer, self._ping(probe.peer, sequence), over_link=True))
+        self._effects.append(Send(probe.peer, self._ping(probe.peer, probe.sequence), over_link=True))
 
     def _failed(self, probe: Probe, now: float) -> None:
         # Lifeguard: helpers that did not even send a NACK mean that the trouble may be ours.
@@ -295,46 +285,31 @@ class Swim:
             self._broadcasts.put(Update(PeerState.SUSPECT, probe.peer, member.incarnation, member.proof, self.me))
 
     def _take_ack(self, sender: str, sequence: int) -> None:
-        probe = self._probes.get(sequence)
-        if probe is not None:
-            if sender == probe.peer or sender in probe.helpers:
-                del self._probes[sequence]
-                if not probe.quiet:
-                    self.awareness.add(-1)
-            return
-        relay = self._relays.get(sequence)
-        if relay is not None and sender == relay.target:
-            del self._relays[sequence]
-            self._answer(relay.asker, Kind.ACK, relay.sequence, over_link=False, about=relay.target)
-
-    # probes for others
+        match self._probing.acked(sender, sequence):
+            case Probe(quiet=False):
+                self.awareness.add(-1)
+            case Relay(asker=asker, sequence=theirs, target=target):
+                self._answer(asker, Kind.ACK, theirs, over_link=False, about=target)
+            case _:
+                pass
 
     def _help(self, asker: str, message: Message, now: float, *, over_link: bool) -> None:
         target = message.target
         if target == self.me:
             self._answer(asker, Kind.ACK, message.sequence, over_link=over_link)
             return
-        if target not in self._members or target == asker or len(self._relays) >= _MAX_RELAYS:
+        if target not in self._members or target == asker:
             return
         settings = self._settings
-        self._sequence = (self._sequence + 1) % 2**32
-        self._relays[self._sequence] = Relay(
+        sequence = self._probing.relay(
             asker,
             message.sequence,
             target,
             nack_at=now + _NACK_AFTER * settings.probe_timeout_s,
             until=now + settings.probe_interval_s,
         )
-        self._effects.append(Send(target, self._ping(target, self._sequence)))
-
-    def _run_relays(self, now: float) -> None:
-        for sequence, relay in list(self._relays.items()):
-            if now >= relay.nack_at:
-                relay.nack_at = relay.until
-                if relay.asker in self._members and now < relay.until:
-                    self._answer(relay.asker, Kind.NACK, relay.sequence, over_link=False)
-            if now >= relay.until:
-                del self._relays[sequence]
+        if sequence is not None:
+            self._effects.append(Send(target, self._ping(target, sequence)))
 
     def _answer(self, peer: str, kind: Kind, sequence: int, *, over_link: bool, about: str = "") -> None:
         member = self._members.get(peer)
@@ -347,15 +322,15 @@ class Swim:
 
     def _apply(self, update: Update, sender: str, now: float, *, synced: bool) -> None:
         if update.peer == self.me:
-            self._refute(update, sender)
+            self._hear(update, sender)
             return
         member = self._members.get(update.peer)
         if member is None or (update.accuser and update.accuser != self.me and update.accuser not in self._members):
             return
-        state = update.state
-        if synced and state is PeerState.DEAD and member.state is not PeerState.UNKNOWN:
+        if synced and update.state is PeerState.DEAD and member.state is not PeerState.UNKNOWN:
             # memberlist: a death learnt from a whole view may be old; let the dead have its time to refute.
-            state = PeerState.SUSPECT
+            update = replace(update, state=PeerState.SUSPECT)
+        state = update.state
         if (update.incarnation, state) <= (member.incarnation, member.state):
             same = update.incarnation == member.incarnation and state is member.state is PeerState.SUSPECT
             running = member.suspicion if same and update.proof == member.proof else None
@@ -380,25 +355,20 @@ class Swim:
             return update.proof == member.proof
         return self._proven(update)
 
-    def _refute(self, update: Update, sender: str) -> None:
-        if update.incarnation < self.incarnation:
-            self._tell.add(sender)
-            return
-        current = update.incarnation == self.incarnation
-        if current and (self._leaving or update.state is PeerState.ALIVE):
-            return
-        ours = update.proof == self._proof if current and update.state is not PeerState.LEFT else self._proven(update)
-        if not ours:
-            self.refused += 1
-            return
-        if update.incarnation + 1 >= MAX_INCARNATION:
-            return
-        if update.accuser:
-            self.awareness.add(1)
-        self.incarnation = update.incarnation + 1
-        self._proof = self._prove(self.incarnation, self._leaving)
-        self._broadcasts.put(self._own_claim())
-        self._tell.add(sender)
+    def _hear(self, update: Update, sender: str) -> None:
+        match self._own.hear(update):
+            case Heard.OLD:
+                self._tell.add(sender)
+            case Heard.FORGED:
+                self.refused += 1
+            case Heard.REFUTED:
+                if update.accuser:
+                    # Lifeguard: who must refute may well have been slow.
+                    self.awareness.add(1)
+                self._broadcasts.put(self._own.claim())
+                self._tell.add(sender)
+            case Heard.KNOWN:
+                pass
 
     def _suspect(self, peer: str, member: Member, accuser: str, now: float) -> None:
         settings = self._settings
@@ -426,8 +396,7 @@ class Swim:
                 # Its refutation may have passed us by: push alone leaves somebody out now and then. So each member that
                 # is about to declare it dead asks it first, by both ways; the answer brings the refutation.
                 suspicion.ask(now, settings.probe_timeout_s)
-                self._sequence = (self._sequence + 1) % 2**32
-                ping = self._ping(peer, self._sequence)
+                ping = self._ping(peer, self._probing.number())
                 self._effects += [Send(peer, ping), Send(peer, ping, over_link=True)]
             if now >= suspicion.deadline:
                 member.accuser = self.me
@@ -443,10 +412,6 @@ class Swim:
 
     # what rides along
 
-    def _own_claim(self) -> Update:
-        state = PeerState.LEFT if self._leaving else PeerState.ALIVE
-        return Update(state, self.me, self.incarnation, self._proof)
-
     def _updates_for(self, peer: str, *, about: str = "") -> tuple[Update, ...]:
         first: list[Update] = []
         member = self._members[peer]
@@ -455,7 +420,7 @@ class Swim:
             first.append(member.claim(peer))
         if peer in self._tell:
             self._tell.discard(peer)
-            first.append(self._own_claim())
+            first.append(self._own.claim())
         if about:
             other = self._members.get(about)
             if other is not None and other.proof:
@@ -467,7 +432,7 @@ class Swim:
         return tuple(first)
 
     def _everything(self, kind: Kind, receiver: Member) -> Message:
-        claims = [self._own_claim()]
+        claims = [self._own.claim()]
         claims += [member.claim(peer) for peer, member in self._members.items() if member.proof]
         return Message(kind, known=receiver.incarnation, updates=tuple(claims))
 
@@ -480,9 +445,7 @@ class Swim:
         late = now - self.due()
         if late <= self._settings.probe_timeout_s:
             return
-        for probe in self._probes.values():
-            probe.ask_at += late
-            probe.fail_at += late
+        self._probing.delay(late)
         for peer in self._suspected:
             suspicion = self._members[peer].suspicion
             if suspicion is not None:
@@ -497,10 +460,7 @@ class Swim:
         self._ring.pop(place)
         if place < self._place:
             self._place -= 1
-        for sequence in [key for key, probe in self._probes.items() if probe.peer == peer]:
-            del self._probes[sequence]
-        for sequence in [key for key, relay in self._relays.items() if peer in {relay.asker, relay.target}]:
-            del self._relays[sequence]
+        self._probing.forget(peer)
 
     def _flush(self) -> list[Effect]:
         effects, self._effects = self._effects, []

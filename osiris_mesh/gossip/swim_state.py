@@ -1,13 +1,13 @@
-"""What the membership core hands out (effects) and what it keeps (records)."""
+"""What the membership core hands out (effects) and what it knows of a member."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from osiris_mesh.gossip.message import Message, PeerState, Update
 from osiris_mesh.gossip.suspicion import Suspicion
 
-__all__ = ["Changed", "Effect", "Member", "Probe", "Relay", "Send"]
+__all__ = ["Changed", "Effect", "Member", "Send"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +56,3 @@ class Member:
     def claim(self, peer: str) -> Update:
         """Return it as an update to pass on."""
         return Update(self.state, peer, self.incarnation, self.proof, self.accuser)
-
-
-@dataclass(slots=True)
-class Probe:
-    """One probe of ours; ``quiet``: of a dead member, which says nothing about our health if it fails."""
-
-    peer: str
-    ask_at: float
-    fail_at: float
-    quiet: bool
-    asked: bool = False
-    helpers: set[str] = field(default_factory=set)
-    nacks: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class Relay:
-    """One probe for somebody else."""
-
-    asker: str
-    sequence: int
-    target: str
-    nack_at: float
-    until: float

@@ -191,10 +191,10 @@ def test_an_unanswered_probe_asks_others_and_the_link_then_suspects() -> None:
     swim = core(A, B, C)
     swim.receive(A, alive(A, B, C), 0.0)
     for peer in (A, B, C):  # the newcomers' probes
-        for sequence in list(swim._probes):
+        for sequence in list(swim._probing._probes):
             swim.receive(peer, Message(Kind.ACK, sequence, known=100), 0.0)
     swim.tick(1.0)  # starts the probe of whose turn it is
-    for sequence, probe in list(swim._probes.items()):
+    for sequence, probe in list(swim._probing._probes.items()):
         if probe.peer != B:
             swim.receive(probe.peer, Message(Kind.ACK, sequence, known=100), 1.0)
     swim.probe(B, 1.0)
@@ -229,7 +229,7 @@ def test_probes_for_others_are_bounded() -> None:
     swim = core(A, B)
     for number in range(2000):
         swim.receive(A, Message(Kind.PING_REQ, number, B, known=100), 0.1)
-    assert len(swim._relays) == 256
+    assert len(swim._probing._relays) == 256
 
 
 def test_an_ack_counts_only_from_who_was_asked() -> None:
@@ -237,7 +237,7 @@ def test_an_ack_counts_only_from_who_was_asked() -> None:
     swim.receive(A, alive(A, B), 0.0)
     (ping,) = sends(swim.probe(A, 1.0), Kind.PING) or sends(swim.set_members([A, B, C], 1.0), Kind.PING)
     swim.receive(B, Message(Kind.ACK, ping.message.sequence, known=100), 1.0)
-    assert ping.message.sequence in swim._probes
+    assert ping.message.sequence in swim._probing._probes
 
 
 def test_a_removed_member_is_forgotten_with_all_that_concerns_it() -> None:
