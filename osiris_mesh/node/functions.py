@@ -15,7 +15,6 @@ from osiris_mesh.errors import NotFound, OsirisError, UsageError
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gossip import FunctionLoad, Gossip
 from osiris_mesh.identity.home import Home
-from osiris_mesh.invoke.choice import free_here
 from osiris_mesh.invoke.invoker import Invoker
 from osiris_mesh.invoke.peers import LinkPeers
 from osiris_mesh.invoke.placement import share
@@ -54,9 +53,8 @@ class _Runner:
         caller: Caller,
     ) -> Callable[[], None] | None:
         del caller
-        if not free_here(self._runtime.here(spec), spec.concurrency):
-            return None
-        return self._runtime.begin(spec, body, done, deadline=deadline, headers=headers).cancel
+        run = self._runtime.begin_warm(spec, body, done, deadline=deadline, headers=headers)
+        return None if run is None else run.cancel
 
 
 class Functions:
