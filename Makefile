@@ -36,7 +36,7 @@ bench: setup
 # Resolves the newest allowed versions anew (with the uv of an earlier setup, or any on PATH); review the difference before committing it.
 lock:
 	PATH="$(BIN):$$PATH" uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements/lock.txt
+	  --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements/lock.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build
