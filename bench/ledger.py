@@ -1,8 +1,8 @@
 """The ledger on three voters: separate processes on loopback with links, Raft's journal and the stored chain.
 
-``python -m bench ledger [--writes N]`` (N = 500). An acknowledgement means: fsynced in the journals of a majority, every
-signature checked at apply, applied and stored at the node that proposed. Entries are signed before the clock starts:
-their authors are elsewhere.
+``python -m bench ledger [--writes N]`` (N = 500). An acknowledgement means: fsynced in the journals of a majority,
+every signature checked at apply, applied and stored at the node that proposed. Entries are signed before the clock
+starts: their authors are elsewhere.
 
 - ``seq_leader_p50_us``, ``seq_follower_p50_us``: one entry after the other, proposed at the leader and at another voter
 - ``inflight64_per_s``, ``inflight1000_per_s``: so many entries under way at a time, proposed at the leader

@@ -16,14 +16,21 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Final, Protocol
 
-from osiris_mesh.errors import CheckFailed, DeadlineExceeded, InternalError, OsirisError, Unavailable
-from osiris_mesh.ledger.block import GENESIS_PREVIOUS, Block, Tip
+from osiris_mesh.errors import (
+    CheckFailed,
+    DeadlineExceeded,
+    InternalError,
+    OsirisError,
+    RemoteProtocolError,
+    Unavailable,
+)
+from osiris_mesh.ledger.block import GENESIS_PREVIOUS, Block, Command, Tip
 from osiris_mesh.ledger.chain import Chain
-from osiris_mesh.ledger.entry import Entry
+from osiris_mesh.ledger.entry import Entry, entry_hash
 from osiris_mesh.ledger.rebuild import rebuild
 from osiris_mesh.ledger.replica import BadBlock, Replica
 from osiris_mesh.ledger.state import State
@@ -32,6 +39,8 @@ from osiris_mesh.settings.ledger import LedgerSettings
 __all__ = ["Applier", "Committed"]
 
 _log = logging.getLogger(__name__)
+_LARGE: Final = 8192
+"""Bytes of a command from which on its signatures are checked in slices before it is applied."""
 _FIX: Final = "`osiris-mesh ledger verify` says more; with the ledger folder moved away it is pulled from the others"
 
 
@@ -94,6 +103,9 @@ class Applier:
         self._commands: deque[Committed] = deque()
         self._bytes = 0
         self._drain_due = False
+        self._ahead_of: Committed | None = None
+        self._ahead: dict[bytes, Entry] = {}
+        self._ahead_left: Iterator[bytes] = iter(())
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = count()
         self._news = asyncio.Event()
@@ -158,9 +170,11 @@ class Applier:
         blocks: list[Block] = []
         applied = self.applied
         while self._commands:
+            if len(self._commands[0].command) > _LARGE and not self._check_ahead(self._commands[0], until):
+                break
             item = self._commands.popleft()
             self._bytes -= len(item.command)
-            block = self.replica.apply(item.term, item.index, item.command, self._known)
+            block = self.replica.apply(item.term, item.index, item.command, self._checked)
             applied = max(applied, item.index)
             if block is not None:
                 blocks.append(block)
@@ -170,6 +184,35 @@ class Applier:
             self.chain.append(blocks)
         self.applied = applied
         self._tell(blocks)
+
+    def _check_ahead(self, item: Committed, until: float) -> bool:
+        """Check signatures of a large command's entries for one slice of time; whether all are done.
+
+        Signatures are most of the work of applying; done in one go, a full block would keep calls waiting.
+        """
+        if self._ahead_of is not item:
+            self._ahead_of = item
+            self._ahead = {}
+            try:
+                self._ahead_left = iter(Command.from_wire(item.command).entries)
+            except RemoteProtocolError:
+                self._ahead_left = iter(())
+        loop = asyncio.get_running_loop()
+        for data in self._ahead_left:
+            digest = entry_hash(data)
+            if self._known(digest) is None:
+                try:
+                    entry = Entry.parse(data)
+                except RemoteProtocolError:
+                    continue
+                if entry.holds():
+                    self._ahead[digest] = entry
+            if loop.time() >= until:
+                return False
+        return True
+
+    def _checked(self, digest: bytes) -> Entry | None:
+        return self._known(digest) or self._ahead.get(digest)
 
     # -- what peers send
 

@@ -255,3 +255,32 @@ async def test_closing_fails_what_waits(node: Node) -> None:
     for task in (waiting, height):
         with pytest.raises(Unavailable):
             await task
+
+
+async def test_a_large_command_of_another_node_is_checked_in_slices_and_applied_the_same(tmp_path: Path) -> None:
+    here = await Node(tmp_path / "here", Agreement(), FOUNDER).start()
+    there = await Node(tmp_path / "there", Agreement(), key("there"), apply_slice_s=0.001).start()
+    await here.put(genesis(), FOUNDER)
+    entries = [setting(here, f"k{n}") for n in range(300)]
+    entries[7] = entries[7][:-1] + bytes([entries[7][-1] ^ 1])
+    entries[9] = b"noise"
+    command = Command(FOUNDER.public, here.clock.time_ms(), tuple(entries)).to_wire()
+    here.agreement.log.append(Item(2, 1, command))
+    for node in (here, there):
+        node.ledger.on_committed(here.agreement.log if node is there else here.agreement.log[1:])
+    turns = 0
+
+    def applied() -> bool:
+        nonlocal turns
+        turns += 1
+        return there.ledger.tip.height == 2
+
+    await until(applied)
+    await here.ledger.wait_for(2, timeout=5)
+    assert here.ledger.tip == there.ledger.tip
+    outcomes = there.ledger.block(2).outcomes
+    assert (outcomes[7].code, outcomes[9].code) == ("signature", "malformed")
+    assert sum(outcome.accepted for outcome in outcomes) == 298
+    assert turns > 2
+    for node in (here, there):
+        await node.close()
