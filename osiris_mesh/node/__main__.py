@@ -79,8 +79,12 @@ async def _control(controller: Controller, stop: asyncio.Event, ready: int) -> i
         _log.error("the controller stopped: %s", failure)
     else:
         _report(ready, {"error": failure.to_wire()})
-        sys.stderr.write(f"error: {failure}\n")
+        _say(failure)
     return failure.exit_code
+
+
+def _say(error: OsirisError) -> None:
+    sys.stderr.write(f"error: {error.what}\n" + (f"  fix: {error.fix}\n" if error.fix else ""))
 
 
 def _first(group: BaseExceptionGroup[OsirisError]) -> OsirisError:
@@ -107,7 +111,7 @@ def main() -> int:
             return uvloop.run(_run(home, arguments.ready_fd))
     except OsirisError as error:
         _report(arguments.ready_fd, {"error": error.to_wire()})
-        sys.stderr.write(f"error: {error}\n")
+        _say(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process: say it, then end
         _log.exception("the controller failed")

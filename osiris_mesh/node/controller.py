@@ -362,7 +362,8 @@ class Controller:
 
     async def hand_over(self) -> None:
         """Hand leadership to another voter, if this node leads and there is one."""
-        if self.raft.status().role == "leader" and len(self.raft.status().voters) > 1:
+        others = [peer for peer in self.raft.status().voters if peer != self.me and self._links.get(peer) is not None]
+        if self.raft.status().role == "leader" and others:
             try:
                 await self.raft.transfer(_TRANSFER_SECONDS)
             except OsirisError as error:

@@ -180,7 +180,7 @@ class Functions:
             detail += f"; missing: {', '.join(status.missing)}"
         return {
             "name": status.name,
-            "full": not status.missing,
+            "full": status.name == "bubblewrap",
             "applied": list(status.applied),
             "missing": list(status.missing),
             "detail": detail,
