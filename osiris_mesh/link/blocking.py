@@ -56,7 +56,7 @@ _log = logging.getLogger("osiris.link")
 class Boxes(Protocol):
     """Encryption between the frames and the socket."""
 
-    def seal(self, buffers: list[bytes | memoryview]) -> list[bytes]:
+    def seal(self, buffers: list[bytes | memoryview]) -> list[bytes | memoryview]:
         """Return what to write for ``buffers``."""
         ...
 

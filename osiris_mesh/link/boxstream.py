@@ -10,6 +10,7 @@ A pure core. Replayed, reordered, changed or cut packets do not open, because th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from nacl import bindings
@@ -28,6 +29,8 @@ BIG_BODY: Final = 65_535
 
 _GOODBYE: Final = bytes(18)
 _NONCES: Final = 1 << 192
+# Bodies up to here are copied into one piece with their header, larger ones written as a piece of their own.
+_JOIN_BELOW: Final = 4096
 
 
 class BoxSealer:
@@ -52,18 +55,32 @@ class BoxSealer:
     def __repr__(self) -> str:
         return "BoxSealer()"
 
-    def seal(self, data: bytes) -> bytes:
-        """Return the packets that carry ``data``; none for no bytes.
+    def seal(self, buffers: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
+        """Return what to write for the bytes of ``buffers``, in as few packets as their bodies allow.
 
         Raises:
             LocalProtocolError: After :meth:`goodbye`.
         """
         if self._closed:
             raise LocalProtocolError("data after goodbye")
-        size = self.max_body
-        if len(data) <= size:
-            return self._packet(data) if data else b""
-        return b"".join(self._packet(data[start : start + size]) for start in range(0, len(data), size))
+        out: list[bytes | memoryview] = []
+        limit = self.max_body
+        parts: list[bytes | memoryview] = []
+        room = limit
+        for buffer in buffers:
+            rest = buffer
+            while len(rest) > room:
+                view = memoryview(rest)
+                parts.append(view[:room])
+                self._packet(b"".join(parts), out)
+                parts.clear()
+                rest, room = view[room:], limit
+            if rest:
+                parts.append(rest)
+                room -= len(rest)
+        if parts:
+            self._packet(b"".join(parts), out)
+        return out
 
     def goodbye(self) -> bytes:
         """Return the last packet.
@@ -81,11 +98,16 @@ class BoxSealer:
         self._nonce = (nonce + 1) % _NONCES
         return nonce.to_bytes(24, "big")
 
-    def _packet(self, body: bytes) -> bytes:
+    def _packet(self, body: bytes, out: list[bytes | memoryview]) -> None:
         header_nonce = self._next()
         boxed = bindings.crypto_secretbox_easy(body, self._next(), self._key)
         header = len(body).to_bytes(2, "big") + boxed[:16]
-        return bindings.crypto_secretbox_easy(header, header_nonce, self._key) + boxed[16:]
+        sealed = bindings.crypto_secretbox_easy(header, header_nonce, self._key)
+        if len(body) <= _JOIN_BELOW:
+            out.append(sealed + boxed[16:])
+        else:
+            out.append(sealed)
+            out.append(memoryview(boxed)[16:])
 
 
 class BoxOpener:
@@ -100,12 +122,13 @@ class BoxOpener:
         ended: Goodbye was received.
     """
 
-    __slots__ = ("_body_size", "_input", "_key", "_mac", "_nonce", "ended", "max_body")
+    __slots__ = ("_body_size", "_input", "_key", "_mac", "_nonce", "_start", "ended", "max_body")
 
     def __init__(self, key: bytes, nonce: bytes) -> None:
         self._key = key
         self._nonce = int.from_bytes(nonce, "big")
         self._input = bytearray()
+        self._start = 0  # what is before it in the input was opened
         self._body_size = -1  # -1: the next thing is a header
         self._mac = b""
         self.ended = False
@@ -116,6 +139,9 @@ class BoxOpener:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer; :meth:`next_body` opens them."""
+        if self._start:
+            del self._input[: self._start]
+            self._start = 0
         self._input += data
 
     def next_body(self) -> bytes | None:
@@ -124,16 +150,16 @@ class BoxOpener:
         Raises:
             RemoteProtocolError: What came does not open, is larger than allowed, or follows goodbye.
         """
-        held = self._input
+        held, start = self._input, self._start
         if self.ended:
-            if held:
+            if len(held) > start:
                 raise RemoteProtocolError("data behind the peer's goodbye")
             return None
         if self._body_size < 0:
-            if len(held) < HEADER_SIZE:
+            if len(held) - start < HEADER_SIZE:
                 return None
-            header = self._open(bytes(held[:HEADER_SIZE]))
-            del held[:HEADER_SIZE]
+            header = self._open(bytes(held[start : start + HEADER_SIZE]))
+            start = self._start = start + HEADER_SIZE
             if header == _GOODBYE:
                 self.ended = True
                 return self.next_body()
@@ -142,12 +168,13 @@ class BoxOpener:
                 raise RemoteProtocolError(f"a packet of {size} bytes, outside 1 to {self.max_body}")
             self._body_size, self._mac = size, header[2:]
         size = self._body_size
-        if len(held) < size:
+        if len(held) - start < size:
             return None
-        body = self._open(self._mac + held[:size])
-        del held[:size]
+        with memoryview(held) as view:
+            box = b"".join((self._mac, view[start : start + size]))
+        self._start = start + size
         self._body_size = -1
-        return body
+        return self._open(box)
 
     def check_end(self) -> None:
         """Check that the connection ended where it may.
@@ -162,7 +189,7 @@ class BoxOpener:
         nonce = self._nonce
         self._nonce = (nonce + 1) % _NONCES
         try:
-            return bindings.crypto_secretbox_open_easy(bytes(box), nonce.to_bytes(24, "big"), self._key)
+            return bindings.crypto_secretbox_open_easy(box, nonce.to_bytes(24, "big"), self._key)
         except (CryptoError, ValueError):
             raise RemoteProtocolError("a packet does not open") from None
 

@@ -139,8 +139,11 @@ class SecureProtocol(asyncio.Protocol):
     def write(self, buffers: list[bytes | memoryview]) -> None:
         """Box and send."""
         if self._transport is not None:
-            for packet in self.session.seal(buffers):
-                self._transport.write(packet)
+            packets = self.session.seal(buffers)
+            if len(packets) == 1:
+                self._transport.write(packets[0])
+            else:
+                self._transport.writelines(packets)
 
     def close(self) -> None:
         """Say goodbye and close."""

@@ -146,10 +146,10 @@ class Session:
             self.state = State.BROKEN
             raise
 
-    def seal(self, buffers: list[bytes | memoryview]) -> list[bytes]:
+    def seal(self, buffers: list[bytes | memoryview]) -> list[bytes | memoryview]:
         """Return what to write for ``buffers`` of the streams above."""
         assert self._sealer is not None  # noqa: S101 - shells seal in state open only
-        return [self._sealer.seal(b"".join(buffers))]
+        return self._sealer.seal(buffers)
 
     def goodbye(self) -> bytes:
         """Return the last packet; nothing if there is nobody to say it to."""
@@ -185,7 +185,7 @@ class Session:
         self._sealer, self._opener = make_boxes(keys)
         self.hello = self._make_hello()
         wire = self.hello.to_wire()
-        self.outgoing.append(self._sealer.seal(len(wire).to_bytes(4, "big") + wire))
+        self.outgoing.append(b"".join(self._sealer.seal([len(wire).to_bytes(4, "big") + wire])))
         self.state = State.GREET
         self._opener.feed(bytes(self._input))
         self._input = bytearray()

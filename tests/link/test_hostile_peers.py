@@ -174,7 +174,7 @@ async def test_replayed_changed_and_cut_packets_end_the_link(damage: str) -> Non
         while not links.peers():
             await asyncio.sleep(0)
         (link,) = links.links()
-        packet = session.seal([open_frame(1, FLAG_END, "echo", {}, b"x")])[0]
+        packet = b"".join(session.seal([open_frame(1, FLAG_END, "echo", {}, b"x")]))
         wire = {
             "replay": packet + packet,
             "change": packet[:-1] + bytes([packet[-1] ^ 1]),
