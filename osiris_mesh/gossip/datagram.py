@@ -88,6 +88,8 @@ class Datagrams(asyncio.DatagramProtocol):
     def forget(self, peer: str) -> None:
         """Drop what was learnt about where ``peer`` is: it may have moved."""
         self._seen.pop(peer, None)
+        for address in self._addresses(peer):
+            self._names.pop(address.host, None)
 
     def close(self) -> None:
         """Close the socket."""

@@ -126,6 +126,8 @@ class Membership:
 
     def set_members(self, members: Mapping[str, Sequence[Multiaddr]]) -> None:
         """Take over who is a member by the ledger, and where."""
+        for peer in self._members.keys() - members.keys():
+            self._datagrams.forget(peer)
         self._members = members
         self._boxes.set_members(members)
         self._perform(self._swim.set_members(members, self._clock.monotonic()))

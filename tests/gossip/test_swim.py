@@ -359,6 +359,43 @@ def test_a_member_cut_off_from_one_other_is_saved_by_the_rest() -> None:
     assert [told for told in mesh.ever(PeerState.SUSPECT) if told[1] > start] == []
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_nobody_who_pauses_now_and_then_is_declared_dead(links: bool) -> None:
+    mesh = settled(50, settings=LAN, seed=13, loss=0.05)
+    mesh.links = links
+    start, rng = mesh.now, random.Random(13)
+    while mesh.now < start + 240.0:
+        rested = [peer for peer in mesh.names if mesh.paused.get(peer, -9.0) < mesh.now - 3.0]
+        mesh.pause(rng.choice(rested), 3.0)
+        mesh.run(rng.uniform(3.0, 10.0))
+    assert [told for told in mesh.ever(PeerState.SUSPECT) if told[1] > start], "the pauses were noticed at all"
+    assert [told for told in mesh.ever(PeerState.DEAD) if told[1] > start] == []
+
+
+def test_a_suspect_is_asked_once_more_before_it_is_declared_dead() -> None:
+    swim = core(A, B)
+    swim.receive(A, alive(A, B), 0.0)
+    for sequence, probe in list(swim._probing._probes.items()):
+        swim.receive(probe.peer, Message(Kind.ACK, sequence, known=100), 0.0)
+    accusation = claim(PeerState.SUSPECT, B, 1, A)
+    swim.receive(A, Message(Kind.GOSSIP, known=100, updates=(accusation,)), 0.0)
+    asked: list[Send] = []
+    now = 0.0
+    while not asked:
+        now = swim.due()
+        pings = sends(swim.tick(now), Kind.PING)
+        asked = [ping for ping in pings if ping.peer == B and ping.over_link]
+        for ping in pings:
+            if ping.peer == A:
+                swim.receive(A, Message(Kind.ACK, ping.message.sequence, known=100), now)
+    assert swim.state(B) is PeerState.SUSPECT
+    assert asked[0].message.updates[0] == accusation
+    swim.receive(
+        B, Message(Kind.ACK, asked[0].message.sequence, known=100, updates=(claim(PeerState.ALIVE, B, 2),)), now
+    )
+    assert swim.state(B) is PeerState.ALIVE
+
+
 def test_a_pause_shorter_than_the_suspicion_is_refuted() -> None:
     mesh = settled(5, settings=LAN, seed=4)
     start = mesh.now
