@@ -70,9 +70,7 @@ class GossipSettings:
         if not 0 < self.probe_timeout_s < self.probe_interval_s:
             raise UsageError("gossip.probe_timeout_s must be above 0 and below gossip.probe_interval_s")
         if self.indirect_probes < 0 or self.gossip_fanout < 1 or self.retransmit_multiplier < 1:
-            raise UsageError(
-                "gossip.indirect_probes must be at least 0, gossip_fanout and retransmit_multiplier 1"
-            )
+            raise UsageError("gossip.indirect_probes must be at least 0, gossip_fanout and retransmit_multiplier 1")
         if self.suspicion_multiplier < 1 or self.suspicion_max < 1 or self.awareness_max < 1:
             raise UsageError("gossip.suspicion_multiplier, suspicion_max and awareness_max must be at least 1")
         if not 0 < self.message_bytes <= 1 << 19:
