@@ -24,6 +24,7 @@ from osiris_mesh.ledger.outcome import Outcome
 from osiris_mesh.ledger.pages import check_pages
 from osiris_mesh.ledger.replica import MALFORMED
 from osiris_mesh.ledger.state import Context, State
+from osiris_mesh.ledger.wal import check_log
 
 __all__ = ["MAX_PROBLEMS", "Problem", "VerifyReport", "verify_folder"]
 
@@ -110,7 +111,7 @@ def verify_folder(folder: Path, mesh_id: bytes | None = None) -> VerifyReport:
                     walk.problem("file", f"{path}: {line}", height=0)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         walk.problem("file", f"{path} can't be read: {error}")
-    for what in check_pages(path):
+    for what in (*check_pages(path), *check_log(path)):
         walk.problem("file", what, height=0)
     return walk.report()
 

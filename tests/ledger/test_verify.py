@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +16,7 @@ import pytest
 
 from osiris_mesh.codec import pack, unpack
 from osiris_mesh.errors import CheckFailed
+from osiris_mesh.ledger import wal
 from osiris_mesh.ledger.block import Header, block_hash, read_wire, wire
 from osiris_mesh.ledger.chain import FILE_NAME, Chain, pack_outcomes
 from osiris_mesh.ledger.kinds import ConfigSet, UserAdd
@@ -208,6 +210,35 @@ def test_a_changed_byte_anywhere_in_the_file_is_found(folder: Path) -> None:
     path.write_bytes(good)
     assert verify_folder(folder, MESH).valid
     assert missed == []
+
+
+def test_a_changed_byte_in_the_log_a_killed_node_leaves_is_found(
+    tmp_path: Path, paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wal, "_PAUSE_S", 0.0)
+    live, dead = tmp_path / "live", tmp_path / "dead"
+    live.mkdir()
+    chain = Chain(live)
+    chain.sync()
+    for block in paper.blocks:
+        chain.append([block])
+    shutil.copytree(live, dead)
+    chain.close()
+    (dead / f"{FILE_NAME}-shm").unlink()
+    log = dead / f"{FILE_NAME}-wal"
+    good = log.read_bytes()
+    assert verify_folder(dead, MESH) == verify_folder(live, MESH)
+    rng = random.Random(3)
+    last = (len(good) - 32) // 4120 * 4120 + 32 - 4120
+    for at in sorted({*range(56), *rng.sample(range(56, last), 60)}):
+        log.write_bytes(good[:at] + bytes([good[at] ^ 1 << rng.randrange(8)]) + good[at + 1 :])
+        assert not verify_folder(dead, MESH).valid, at
+        (dead / f"{FILE_NAME}-shm").unlink(missing_ok=True)
+    # A tail that was cut off is what a power cut leaves, and no damage.
+    for cut in (1, 5000, 4120, 100):
+        log.write_bytes(good[:-cut])
+        assert verify_folder(dead, MESH).valid
+        (dead / f"{FILE_NAME}-shm").unlink(missing_ok=True)
 
 
 def test_damaged_checksums_are_found_too(folder: Path) -> None:
