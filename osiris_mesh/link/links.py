@@ -136,7 +136,7 @@ class Links:
         return addresses
 
     async def dial(self, address: Multiaddr, *, audience: Audience = Audience.MEMBER) -> Link:
-        """Make a link to the peer at ``address``; if one to that peer is live at the end, that is returned.
+        """Make a link to the peer at ``address``; if one to that member is live, or comes up meanwhile, that is returned.
 
         Args:
             address: Where, with its peer id; without one only if that peer is known by :meth:`learn`.
@@ -155,6 +155,9 @@ class Links:
         server = expected_key(address)
         if address.peer == self.peer:
             raise UsageError(f"{address} is this node itself", fix="name another member")
+        live = self._live.get(address.peer)
+        if live is not None:
+            return live
         serial = self._next_serial()
         session = Session.client(
             self._key, self._network_key, server, secrets.token_bytes(32), lambda: self.hello.numbered(serial)
