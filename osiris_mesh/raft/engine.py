@@ -23,6 +23,7 @@ from osiris_mesh.raft.journal import Journal
 from osiris_mesh.raft.message import MAX_SNAPSHOT, Message, encode
 from osiris_mesh.raft.outbox import Outbox
 from osiris_mesh.raft.overrides import CANDIDATE, LEADER, SyncObj
+from osiris_mesh.raft.reads import ReadRounds
 from osiris_mesh.raft.request import Change, Proposal, Read, Request, Transfer
 from osiris_mesh.raft.status import Committed, Installed, RaftStatus
 from osiris_mesh.raft.storage import Storage
@@ -79,15 +80,13 @@ class Engine:
         self.journal = Journal(storage, voters)
         self._outbox = Outbox()
         self.raft = SyncObj(peer, self.journal, self._outbox, settings, rng)
-        self.raft.on_read_index = self._on_read_index
         self.handed_over: list[Committed | Installed] = []
         self.settled: list[Request] = []
         self._inbox: deque[tuple[str, Message]] = deque()
         self._proposals: deque[Proposal] = deque()
         self._change: Change | None = None
         self._transfer: Transfer | None = None
-        self._reads: list[Read] = []
-        self._read_numbers = rng.getrandbits(48)
+        self._reads = ReadRounds(peer, self.raft, self._outbox, settings, rng, self._settle)
         self._leaving: dict[str, tuple[int, float]] = {}
         self._floor = applied
         self._last_command = (0, 0)
@@ -124,7 +123,7 @@ class Engine:
             case Transfer():
                 self._begin_transfer(request)
             case Read():
-                self._reads.append(request)
+                self._reads.add(request)
             case _:
                 raise TypeError(f"Raft can't do a {type(request).__name__}")
 
@@ -147,7 +146,7 @@ class Engine:
             self._feed()
             self._advance_change()
             self._advance_transfer()
-            self._advance_reads()
+            self._reads.advance(self._clock.monotonic())
             self.raft.doTick(0.0)
             self.journal.sync()
             # A leader without peers commits by its own disk: the next round finds the entries durable.
@@ -190,12 +189,11 @@ class Engine:
 
     def abandon(self, error: OsirisError, *, sure: OsirisError) -> list[Request]:
         """End all requests: ``sure`` for those that were never acted on, ``error`` for the others; return them."""
-        waiting: list[Request] = [*self._proposals, *self._reads]
+        waiting: list[Request] = [*self._proposals, *self._reads.take_all()]
         waiting.extend(request for request in (self._change, self._transfer) if request is not None)
         for request in waiting:
             self._settle(request, sure if request.claim() else error)
         self._proposals.clear()
-        self._reads.clear()
         self._change = self._transfer = None
         settled, self.settled = self.settled, []
         return settled
@@ -343,65 +341,6 @@ class Engine:
 
             # Denied until the target holds all of the log; asked again as acknowledgements come in.
             self.raft.transferLeadership(self.raft.node(str(transfer.to)), sent)
-
-    # Linearizable reads (thesis, 6.4).
-
-    def _on_read_index(self, node: Any, message: Message) -> None:
-        if message["type"] == "read_index":
-            deadline = self._clock.monotonic() + 2 * self._settings.quorum_s
-            self._reads.append(Read(deadline, origin=node.id, number=message["request_id"]))
-            return
-        for read in self._reads:
-            if read.origin is None and read.number == message["request_id"] and read.number:
-                self._reads.remove(read)
-                self._settle(read, message["index"])
-                return
-
-    def _advance_reads(self) -> None:
-        if not self._reads:
-            return
-        raft, now = self.raft, self._clock.monotonic()
-        starting: list[Read] = []
-        for read in list(self._reads):
-            if now > read.deadline:
-                self._drop_read(read)
-            elif raft.state == LEADER:
-                if read.term != raft.raftCurrentTerm:
-                    read.term, read.round = raft.raftCurrentTerm, 0
-                if not read.round and raft.established:
-                    starting.append(read)
-                elif read.round and self._confirmed(read.round):
-                    self._answer_read(read)
-            elif read.origin is not None:
-                self._reads.remove(read)
-            elif raft.leader is not None and (not read.number or read.term != raft.raftCurrentTerm):
-                self._read_numbers += 1
-                read.number, read.term, read.round = self._read_numbers, raft.raftCurrentTerm, 0
-                self._outbox.send(raft.node(raft.leader), {"type": "read_index", "request_id": read.number})
-        if starting:
-            number = raft.start_read_round()
-            for read in starting:
-                read.round, read.index = number, raft.raftCommitIndex
-                if self._confirmed(number):
-                    self._answer_read(read)
-
-    def _confirmed(self, number: int) -> bool:
-        heard = self.raft.round_heard
-        count = sum(voter == self._peer or heard.get(voter, 0) >= number for voter in self.raft.voters)
-        return 2 * count > len(self.raft.voters)
-
-    def _answer_read(self, read: Read) -> None:
-        self._reads.remove(read)
-        if read.origin is None:
-            self._settle(read, read.index)
-        else:
-            answer = {"type": "read_index_answer", "request_id": read.number, "index": read.index}
-            self._outbox.send(self.raft.node(read.origin), answer)
-
-    def _drop_read(self, read: Read) -> None:
-        self._reads.remove(read)
-        if read.origin is None:
-            self._settle(read, Unavailable("no leader confirmed the read in time", maybe=False))
 
     # Handing over, and compaction.
 

@@ -6,10 +6,10 @@ Understandable Consensus Algorithm (Extended Version)*, 2014; "thesis" is Ongaro
 
     row  where below                                          paper or thesis
      1   _append_entries: commit only what was verified       paper, figure 2, AppendEntries 5
-     2   _merge: cut on a conflict only                       paper, figure 2, AppendEntries 3, 4
+     2   merge.py: cut on a conflict only                     paper, figure 2, AppendEntries 3, 4
      3   _install: raises, the node stops                     paper, figure 13
      4   _next_node_idx: term and bounds                      paper, 5.1 (stale messages)
-     5   _vote: once, members only                            paper, 5.2
+     5   elections.py: once, members only                     paper, 5.2
      6   change_voters: one at a time                         thesis, 4.1, and Ongaro's correction of 2015
      7   journal.py: snapshot and log are one file            paper, 7
      8   journal.py, message.py: entries are tuples           -
@@ -19,13 +19,13 @@ Understandable Consensus Algorithm (Extended Version)*, 2014; "thesis" is Ongaro
     12   __tryLogCompaction: journal.py only                  paper, 7
     13   _follow_configuration; learners                      thesis, 4.1, 4.2.1
     14   _follow_configuration; change_voters                 thesis, 4.1, 4.2.2
-    15   _elections, _pre_vote                                thesis, 9.6, 4.2.3
-    16   _merge, _next_node_idx                               paper, 5.3 (the optimisation), 5.1
-    17   engine.py: settings; read_round                      thesis, 6.2, 6.4
+    15   elections.py                                         thesis, 9.6, 4.2.3
+    16   merge.py, _append_entries, _next_node_idx            paper, 5.3 (the optimisation), 5.1
+    17   elections.py: settings; reads.py                     thesis, 6.2, 6.4
     18   _install: refuses, answers waiters                   paper, figure 13
     21   ground.py, message.py                                -
-    22   __sendAppendEntries: bounded slices                  -
-    23   __sendAppendEntries: bounded flight                  thesis, 10.2.1
+    22   _entries_from: bounded slices                        -
+    23   progress.py, _send_to                                thesis, 10.2.1
 
 The class bears PySyncObj's name, so that ``self.__name`` here is PySyncObj's private ``name``: Python mangles both to
 ``_SyncObj__name``. Names with one underscore are ours.
@@ -34,24 +34,23 @@ The class bears PySyncObj's name, so that ``self.__name`` here is PySyncObj's pr
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from osiris_mesh.errors import CheckFailed
+from osiris_mesh.raft import elections
 from osiris_mesh.raft.configuration import COMMAND, configuration
+from osiris_mesh.raft.elections import CANDIDATE, FOLLOWER, LEADER
 from osiris_mesh.raft.ground import now, syncobj
 from osiris_mesh.raft.journal import Journal
+from osiris_mesh.raft.merge import Parted, merge
 from osiris_mesh.raft.message import Message
-from osiris_mesh.raft.outbox import Outbox, Peer
+from osiris_mesh.raft.outbox import Outbox
+from osiris_mesh.raft.progress import Progress
 from osiris_mesh.raft.status import Committed, Installed
 from osiris_mesh.settings import RaftSettings
 
 __all__ = ["CANDIDATE", "FOLLOWER", "LEADER", "SyncObj"]
 
-FOLLOWER: Final = 0
-CANDIDATE: Final = 1
-LEADER: Final = 2
 _FAIL = syncobj.FAIL_REASON
 _APPLY_SLICE: Final = 1024
 
@@ -63,7 +62,7 @@ class _NoPoller:
         """Return at once."""
 
 
-class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
+class SyncObj(elections.SyncObj):
     """PySyncObj, hardened; all calls on one thread.
 
     Attributes:
@@ -85,7 +84,6 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
     __lastResponseTime: Any
     __leaderCommitIndex: Any
     __transferInProgress: Any
-    __votedForNodeId: Any
     __noopIDx: Any
     __selfNode: Any
     __otherNodes: Any
@@ -96,39 +94,13 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
     __commandsWaitingReply: Any
 
     def __init__(self, peer: str, journal: Journal, outbox: Outbox, settings: RaftSettings, rng: random.Random) -> None:
-        self._rng = rng
-        self._nodes: dict[str, Peer] = {}
-        self._settings = settings
-        self._outbox = outbox
-        self._leader_heard = float("-inf")
-        self._pre_votes: set[str] = set()
-        self._pre_vote_round = 0
-        self._pre_vote_won = False
-        self._votes: set[str] = set()
         self._known_configuration: tuple[int, tuple[str, ...]] = (0, ())
-        self._probing: set[Any] = set()
-        self._due: set[Any] = set()
-        self._told: dict[Any, int] = {}
-        self._flight: dict[Any, deque[int]] = {}
+        self._progress: dict[Any, Progress] = {}
         self._read_round = 0
         self.round_heard: dict[str, int] = {}
         self.on_read_index: Callable[[Any, Message], None] = lambda _node, _message: None
         self.handed_over: list[Committed | Installed] = []
-        conf = syncobj.SyncObjConf(
-            autoTick=False,
-            journalFile=journal,
-            raftMinTimeout=settings.election_min_s,
-            raftMaxTimeout=settings.election_max_s,
-            appendEntriesPeriod=settings.heartbeat_s,
-            connectionTimeout=settings.election_max_s,
-            leaderFallbackTimeout=settings.quorum_s,
-            commandsQueueSize=0,
-            commandsWaitLeader=True,
-            dynamicMembershipChange=False,  # rows 13, 14: the configuration comes from the log, see below
-            fullDumpFile=None,
-            useFork=False,
-        )
-        super().__init__(self.node(peer), [], conf, transport=outbox)
+        super().__init__(peer, journal, outbox, settings, rng)
         self._poller = _NoPoller()
         # Answers to requests of an earlier life of this process must not match requests of this one.
         self.__commandsLocalCounter = rng.getrandbits(48)
@@ -137,35 +109,7 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         if self.voters == (peer,):
             self.__raftElectionDeadline = 0.0
 
-    def node(self, peer: str) -> Peer:
-        """Return the one object that stands for ``peer``."""
-        found = self._nodes.get(peer)
-        if found is None:
-            found = self._nodes[peer] = Peer(peer)
-        return found
-
     # What the engine reads.
-
-    @property
-    def state(self) -> int:
-        """FOLLOWER, CANDIDATE or LEADER."""
-        return int(self.__raftState)
-
-    @property
-    def leader(self) -> str | None:
-        """Peer id of the leader heard from."""
-        return None if self.__raftLeader is None else str(self.__raftLeader.id)
-
-    @property
-    def voters(self) -> tuple[str, ...]:
-        """The configuration in force."""
-        journal: Journal = self.__raftLog
-        return journal.voters
-
-    @property
-    def is_voter(self) -> bool:
-        """Whether this node is in it."""
-        return self.__selfNode.id in self.voters
 
     @property
     def last_index(self) -> int:
@@ -205,92 +149,6 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         if self.__raftState == LEADER:
             self._send_due()
 
-    def __generateRaftTimeout(self) -> float:  # noqa: N802 - PySyncObj's name
-        low, high = self._settings.election_min_s, self._settings.election_max_s
-        return low + (high - low) * self._rng.random()
-
-    def _postpone_election(self) -> None:
-        self.__raftElectionDeadline = now() + self.__generateRaftTimeout()
-
-    # Row 15: nobody stands for election who could not win, or who would depose a leader that lives.
-
-    def _elections(self) -> None:
-        self._outbox.by_transfer = False
-        if self.__raftState == LEADER or self.__raftElectionDeadline >= now():
-            return
-        if not self.is_voter:
-            self._postpone_election()
-            self._forget_leader()
-            return
-        if self.__transferInProgress:
-            self._outbox.by_transfer = True
-            return
-        if self._pre_vote_won:
-            self._pre_vote_won = False
-            return
-        self._postpone_election()
-        self._forget_leader()
-        self._pre_vote_round += 1
-        self._pre_votes = {self.__selfNode.id}
-        for node in self.__otherNodes:
-            self._outbox.send(node, self._candidacy("pre_vote", self.__raftCurrentTerm + 1))
-        if self._is_majority(self._pre_votes):
-            self.__raftElectionDeadline = 0.0
-
-    def _candidacy(self, kind: str, term: int) -> Message:
-        last = self.__raftLog[-1]
-        return {
-            "type": kind,
-            "term": term,
-            "last_log_index": last[1],
-            "last_log_term": last[2],
-            "round": self._pre_vote_round,
-        }
-
-    def _is_majority(self, peers: set[str]) -> bool:
-        voters = self.voters
-        return 2 * sum(peer in peers for peer in voters) > len(voters)
-
-    def _leader_is_fresh(self) -> bool:
-        heard = now() - self._leader_heard < self._settings.election_min_s
-        return bool(heard or self.__raftState == LEADER)
-
-    def _forget_leader(self) -> None:
-        if self.__raftLeader is not None:
-            self.__raftLeader = None
-            self._leader_heard = float("-inf")
-            self.__onLeaderChanged()
-
-    def _pre_vote(self, node: Any, message: Message) -> None:
-        last = self.__raftLog[-1]
-        granted = (
-            not self._leader_is_fresh()
-            and message["term"] > self.__raftCurrentTerm
-            and (message["last_log_term"], message["last_log_index"]) >= (last[2], last[1])
-        )
-        answer = {"type": "pre_vote_answer", "term": self.__raftCurrentTerm}
-        self._outbox.send(node, {**answer, "round": message["round"], "granted": granted})
-
-    def _pre_vote_answer(self, node: Any, message: Message) -> None:
-        if self.__raftState == LEADER or self._leader_is_fresh():
-            return
-        if message["term"] > self.__raftCurrentTerm:
-            # Its term would never be reached by pre-votes alone.
-            self._step_down(message["term"])
-        elif message["granted"] and message["round"] == self._pre_vote_round and self._pre_votes:
-            self._pre_votes.add(node.id)
-            if self._is_majority(self._pre_votes):
-                self._pre_votes = set()
-                self._pre_vote_won = True
-                self.__raftElectionDeadline = 0.0
-
-    def _step_down(self, term: int) -> None:
-        """Paper, 5.1: a later term makes a follower of anyone."""
-        self.__setCurrentTerm(term, None)
-        self.__setState(FOLLOWER)
-        self._forget_leader()
-        self._postpone_election()
-
     # Messages.
 
     def __onMessageReceived(self, node: Any, message: Message) -> None:  # noqa: N802 - PySyncObj's name
@@ -321,30 +179,6 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
             case _:
                 super().__onMessageReceived(node, message)
 
-    def _request_vote(self, node: Any, message: Message) -> None:
-        if self._leader_is_fresh() and not message["transfer"]:
-            return
-        if message["term"] == self.__raftCurrentTerm and self.__votedForNodeId == node.id:
-            # It asks again: our answer was lost.
-            self._outbox.send(node, {"type": "response_vote", "term": message["term"]})
-            return
-        super().__onMessageReceived(node, message)
-
-    def _vote(self, node: Any, message: Message) -> None:
-        """Row 5: one vote of each voter in each term."""
-        if self.__raftState != CANDIDATE or message["term"] != self.__raftCurrentTerm:
-            return
-        if node in self.__otherNodes and node.id not in self._votes:
-            self._votes.add(node.id)
-            super().__onMessageReceived(node, message)
-
-    def __setCurrentTerm(self, term: int, vote: str | None) -> None:  # noqa: N802 - PySyncObj's name
-        if term != self.__raftCurrentTerm:
-            self._votes = set()
-            self._pre_votes = set()
-            self._pre_vote_won = False
-        super().__setCurrentTerm(term, vote)
-
     def _append_entries(self, node: Any, message: Message) -> None:
         """Paper, figure 2, AppendEntries, and figure 13, InstallSnapshot."""
         term = message["term"]
@@ -368,47 +202,24 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
             self.__raftLeader = node
         self.__setState(FOLLOWER)
         self.__leaderCommitIndex = message["commit_index"]
-        verified = self._merge(node, message) if message["type"] == "append_entries" else self._install(message)
-        if verified is None:
-            return
+        if message["type"] == "append_entries":
+            outcome = merge(
+                self.__raftLog,
+                self.__raftCommitIndex,
+                message["prevLogIdx"],
+                message["prevLogTerm"],
+                message["entries"],
+            )
+            if isinstance(outcome, Parted):
+                self._answer(node, outcome.following, reset=True, round_=message["round"])
+                return
+            verified = outcome.index
+        else:
+            verified = self._install(message)
         self._answer(node, verified + 1, success=True, round_=message.get("round", 0))
         # Rows 1 and 2: what lies beyond ``verified`` may be a dead leader's.
         self.__raftCommitIndex = max(self.__raftCommitIndex, min(message["commit_index"], verified))
         self._follow_configuration()
-
-    def _merge(self, node: Any, message: Message) -> int | None:
-        """Make the log agree with the message; return up to where it does, None if its beginning does not fit."""
-        journal: Journal = self.__raftLog
-        previous, entries = message["prevLogIdx"], message["entries"]
-        committed, base, last = self.__raftCommitIndex, journal[0][1], journal[-1][1]
-        if previous > last:
-            self._answer(node, last + 1, reset=True, round_=message["round"])
-            return None
-        if previous < base:
-            # Committed here, hence the same there (paper, 5.4.3).
-            entries = entries[base - previous :]
-            if not entries:
-                return int(committed)
-            previous = base
-        elif (found := journal[previous - base][2]) != message["prevLogTerm"]:
-            if previous <= committed:
-                raise _diverged(previous)
-            first = previous
-            while first > committed + 1 and journal[first - 1 - base][2] == found:
-                first -= 1
-            self._answer(node, first, reset=True, round_=message["round"])
-            return None
-        for place, (_, index, term) in enumerate(entries):
-            if index <= last:
-                if journal[index - base][2] == term:
-                    continue
-                if index <= committed:
-                    raise _diverged(index)
-                journal.deleteEntriesFrom(index - base)
-            for entry in entries[place:]:
-                journal.add(*entry)
-            break
-        return int(previous + len(entries))
 
     def _install(self, message: Message) -> int:
         """Take a snapshot if it is ahead of what is committed here; return up to where the logs agree."""
@@ -456,21 +267,22 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         if message["success"]:
             match = self.__raftMatchIndex[node] = max(self.__raftMatchIndex[node], following - 1)
             self.__raftNextIndex[node] = max(self.__raftNextIndex[node], match + 1)
-            self._probing.discard(node)
-            flight = self._flight.get(node)
-            while flight and flight[0] <= match:
-                flight.popleft()
+            self._at(node).acknowledged(match)
         elif message["reset"]:
             following = max(following, self.__raftMatchIndex[node] + 1)
-            if node not in self._probing or following != self.__raftNextIndex[node]:
+            if not self._at(node).probing or following != self.__raftNextIndex[node]:
                 self._rewind(node, following)
 
     def _rewind(self, node: Any, following: int) -> None:
         """Begin again with ``node`` at ``following``: what is under way to it counts no more."""
         self.__raftNextIndex[node] = following
-        self._flight.pop(node, None)
-        self._probing.add(node)
-        self._due.add(node)
+        self._at(node).restart()
+
+    def _at(self, node: Any) -> Progress:
+        found = self._progress.get(node)
+        if found is None:
+            found = self._progress[node] = Progress(self._settings.flight_messages)
+        return found
 
     def _forwarded(self, node: Any, message: Message) -> None:
         """Say at once what became of a command whose entry overtook the answer that names it."""
@@ -489,7 +301,7 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
     # Sending.
 
     def __onBecomeLeader(self) -> None:  # noqa: N802 - PySyncObj's name
-        self._probing, self._due, self._told, self._flight = set(), set(), {}, {}
+        self._progress = {}
         self._read_round, self.round_heard = 0, {}
         self._forget_learners()
         super().__onBecomeLeader()
@@ -508,23 +320,24 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         for node in self.__otherNodes | self.__readonlyNodes:
             if node not in self.__connectedNodes:
                 continue
-            if node in self._probing:
-                if node in self._due:
+            progress = self._at(node)
+            if progress.probing:
+                if progress.due:
                     self._send_to(node, heartbeat=True)
                 continue
             if self.__raftNextIndex[node] <= last:
                 self._send_to(node, heartbeat=False)
             known = min(commit, self.__raftMatchIndex[node])
             term = journal.term_at(known)
-            if known > self._told.get(node, 0) and term is not None:
-                self._told[node] = known
+            if known > progress.told and term is not None:
+                progress.told = known
                 notice = {"type": "commit", "term": self.__raftCurrentTerm}
                 self._outbox.send(node, {**notice, "commit_index": known, "commit_term": term})
 
     def _send_to(self, node: Any, *, heartbeat: bool) -> None:
-        self._due.discard(node)
         journal: Journal = self.__raftLog
-        flight = self._flight.setdefault(node, deque())
+        progress = self._at(node)
+        progress.due = False
         while True:
             following = self.__raftNextIndex[node]
             base, last = journal[0][1], journal[-1][1]
@@ -533,21 +346,19 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
                 message |= {"index": base, "index_term": journal[0][2], "voters": list(journal.voters_at(base))}
                 self._outbox.send(node, {"type": "install_snapshot", **message, "data": journal.snapshot})
                 self.__raftNextIndex[node] = base + 1
-                self._probing.add(node)
+                progress.probing = True
                 return
-            full = len(flight) >= self._settings.flight_messages
-            entries = [] if full or following > last else self._entries_from(following)
+            entries = [] if progress.full or following > last else self._entries_from(following)
             if not entries and not heartbeat:
                 return
             previous = following - 1
             message |= {"prevLogIdx": previous, "prevLogTerm": journal[previous - base][2], "entries": entries}
             self._outbox.send(node, {"type": "append_entries", **message, "round": self._read_round})
-            if node in self._probing or not entries:
-                return  # one at a time until it is known where the logs part (as etcd's StateProbe)
+            if progress.probing or not entries:
+                return
             heartbeat = False
-            flight.append(entries[-1][1])
+            progress.sent(entries[-1][1], self.__raftCommitIndex)
             self.__raftNextIndex[node] = entries[-1][1] + 1
-            self._told[node] = max(self._told.get(node, 0), min(self.__raftCommitIndex, entries[-1][1]))
 
     def _entries_from(self, index: int) -> list[tuple[bytes, int, int]]:
         """Return the entries of one message: row 22, PySyncObj copies the whole tail to take its first part."""
@@ -613,10 +424,8 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         self.__lastResponseTime[node] = now()
 
     def _drop(self, node: Any) -> None:
-        for table in (self.__raftNextIndex, self.__raftMatchIndex, self.__lastResponseTime, self._told, self._flight):
+        for table in (self.__raftNextIndex, self.__raftMatchIndex, self.__lastResponseTime, self._progress):
             table.pop(node, None)
-        self._probing.discard(node)
-        self._due.discard(node)
 
     def teach(self, peer: str) -> None:
         """Send the log to ``peer`` though it has no vote (thesis, 4.2.1): it must catch up first."""
@@ -661,26 +470,9 @@ class SyncObj(syncobj.SyncObj):  # type: ignore[misc]  # PySyncObj has no types
 
     # Connections.
 
-    def __onNodeDisconnected(self, node: Any) -> None:  # noqa: N802 - PySyncObj's name
-        super().__onNodeDisconnected(node)
-        self._flight.pop(node, None)
-        if node == self.__raftLeader and self.__raftState != LEADER:
-            # A link that breaks says sooner than silence that the leader died; a pre-vote finds out at no cost.
-            self._leader_heard = float("-inf")
-            soon = now() + self._settings.heartbeat_s * (0.5 + self._rng.random())
-            self.__raftElectionDeadline = min(self.__raftElectionDeadline, soon)
-            self.__onLeaderChanged()
-
     def __onNodeConnected(self, node: Any) -> None:  # noqa: N802 - PySyncObj's name
         super().__onNodeConnected(node)
         if node in self.__raftNextIndex:
             # What was under way is lost; before the first answer of a term only a guess is possible.
             known = self.__raftMatchIndex[node]
             self._rewind(node, known + 1 if known else self.last_index + 1)
-
-
-def _diverged(index: int) -> CheckFailed:
-    return CheckFailed(
-        f"the leader's log contradicts entry {index}, which is committed here: the voters' histories have parted",
-        fix="compare the chains with `ledger verify` on all nodes before anything else; this node has stopped",
-    )

@@ -7,6 +7,8 @@ The checks are Raft's own (paper, figure 3) and what our callers are promised:
     leader completeness      a leader's log holds everything committed before
     state machine safety     every owner was given the same commands in the same order, without gaps, each once
     durability               what was acknowledged is committed under its (term, index), for ever
+    definite refusals        what was surely not done never is
+    linearizable reads       a read's index is not before anything acknowledged when it was asked for
 """
 
 from __future__ import annotations
@@ -185,6 +187,7 @@ class Simulation:
         self.acknowledged: dict[bytes, tuple[int, int]] = {}
         self.refused: set[bytes] = set()
         self.proposed = 0
+        self.reads = 0
         names = [f"p{number}" for number in range(voters)]
         for name in names:
             self.hosts[name] = Host(self, name, names)
@@ -290,6 +293,8 @@ class Simulation:
         running = [host for host in self.hosts.values() if host.engine is not None]
         if running:
             self.propose(self.rng.choice(running))
+            if self.rng.random() < 0.1:
+                self.read(self.rng.choice(running))
         self.later(self.rng.expovariate(per_second), lambda: self.load(per_second))
 
     def propose(self, host: Host, within: float = 1.0) -> Proposal:
@@ -300,15 +305,19 @@ class Simulation:
         self.later(within, lambda: self.give_up(proposal))
         return proposal
 
+    def read(self, host: Host) -> None:
+        newest = max((index for _, index in self.acknowledged.values()), default=0)
+        self.ask(host, Read(self.clock.monotonic() + 1.0, owner=newest))
+
     def give_up(self, proposal: Proposal) -> None:
         """The caller's time ran out, as in the shell."""
         if proposal.outcome is None and proposal.claim():
             self.refused.add(proposal.command)
 
     def ask(self, host: Host, request: Proposal | Change | Transfer | Read) -> None:
-        assert host.engine is not None
-        host.engine.submit(request)
-        host.run()
+        if host.engine is not None:
+            host.engine.submit(request)
+            host.run()
 
     # The checks.
 
@@ -329,6 +338,9 @@ class Simulation:
         host.given.append(item)
 
     def settled(self, request: Any) -> None:
+        if isinstance(request, Read) and isinstance(request.outcome, int):
+            self.reads += 1
+            assert request.outcome >= request.owner, "a read missed what was acknowledged before it began"
         if not isinstance(request, Proposal):
             return
         if isinstance(request.outcome, OsirisError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,12 @@ VECTORS: list[tuple[dict[str, Any], str]] = [
 def test_vectors(message: dict[str, Any], packet: str) -> None:
     assert b"".join(encode([message])).hex() == packet.replace(" ", "")
     assert decode(bytes.fromhex(packet)) == [message]
+
+
+def test_the_documented_vectors_are_these() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol" / "raft.md").read_text()
+    documented = {word for word in page.split() if word.startswith("9201")}
+    assert documented == {packet.replace(" ", "") for _, packet in VECTORS}
 
 
 def test_a_refusal_names_its_reason() -> None:
