@@ -224,7 +224,7 @@ class Engine:
                 proposal.give_back()
                 self._proposals.append(proposal)
             else:
-                self._settle(proposal, _unknown(f"the leader changed (PySyncObj's reason {failure})"))
+                self._settle(proposal, _unknown(failure))
 
         return answer
 
@@ -385,7 +385,9 @@ def _late(change: Change) -> Unavailable:
     return Unavailable("the voters were not changed in time, or this node lost the lead", maybe=change.appended > 0)
 
 
-def _unknown(why: str) -> Unavailable:
+def _unknown(failure: int) -> Unavailable:
+    skipped = failure == _FAIL.UNKNOWN_OUTCOME
+    why = "a snapshot covers its place in the log" if skipped else "the leader it was sent to was lost"
     return Unavailable(
         f"it is not known whether the command was committed: {why}",
         fix="look whether it took effect before sending it again",
