@@ -40,6 +40,9 @@ _CALLERS: Final = Audience.LOCAL | Audience.CLIENT | Audience.MEMBER | Audience.
 _MAX_CALLER: Final = 128
 _log = logging.getLogger("osiris.invoke")
 
+Answered = Callable[[Reply, bytes, dict[str, Any] | None, float], None]
+"""Takes a call's packed result, its details or None, and its seconds, for a reply."""
+
 
 class Runner(Protocol):
     """What runs functions on this node; all on the loop thread."""
@@ -99,7 +102,7 @@ class Peers(Protocol):
 class _Call:
     """One call under way: what was found out when it arrived, and what must be undone when it ends."""
 
-    __slots__ = ("began", "caller", "details", "ends", "idempotent", "onward", "resume", "spec", "tally")
+    __slots__ = ("answered", "began", "caller", "details", "ends", "idempotent", "onward", "resume", "spec", "tally")
 
     def __init__(self, spec: FunctionSpec, caller: Caller, began: float, ends: float) -> None:
         self.spec = spec
@@ -107,6 +110,7 @@ class _Call:
         self.began = began
         self.ends = ends
         self.onward: dict[str, Any] = {}
+        self.answered: Answered = _send
         self.details = False
         self.idempotent = False
         self.resume: Callable[[], None] | None = None
@@ -333,9 +337,46 @@ class Invoker:
     # --- methods ---------------------------------------------------------------------------------------------------
 
     def _on_call(self, request: Request, reply: Reply) -> None:
-        """Serve ``call``: on a warm instance of ours without a task, else by a task."""
-        headers, body = request.headers, request.body
-        call = self._begin(_text(headers, "name"), request.deadline, headers, request.caller)
+        """Serve ``call``."""
+        headers = request.headers
+        self.begin(
+            _text(headers, "name"),
+            request.body,
+            reply,
+            deadline=request.deadline,
+            headers=headers,
+            caller=request.caller,
+        )
+
+    def begin(
+        self,
+        name: str,
+        body: bytes,
+        reply: Reply,
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+        caller: Caller,
+        answered: Answered | None = None,
+    ) -> None:
+        """Have one call run as :meth:`call` does: on a warm instance of ours without a task, else by a task.
+
+        Args:
+            name: As for :meth:`call`, and so ``body``, ``deadline``, ``headers`` and ``caller``.
+            body: Passed on unread.
+            reply: Told once how it ended, perhaps before this returns.
+            deadline: Monotonic seconds.
+            headers: What counts is named at :meth:`call`.
+            caller: Who asks.
+            answered: What is done with a result instead of sending it to ``reply`` in the form :meth:`call` gives it:
+                called with ``reply``, the packed result, the details if they were asked for, and the seconds it took.
+
+        Raises:
+            OsirisError: What can be said before anything runs; ``reply`` is told nothing then.
+        """
+        call = self._begin(name, deadline, headers, caller)
+        if answered is not None:
+            call.answered = answered
 
         settled = False
 
@@ -345,7 +386,7 @@ class Invoker:
             if isinstance(answer, bytes):
                 elapsed = self._end(call, ok=True)
                 facts = self._facts(call.spec, warm=True) if call.details else None
-                reply.send(_answer(answer, facts, elapsed))
+                call.answered(reply, answer, facts, elapsed)
                 return
             life = self._life(call)
             life.began_here()
@@ -394,7 +435,7 @@ class Invoker:
         try:
             result, facts = await self._live(call, life, body)
             ok = True
-            reply.send(_answer(result, facts, self._clock.monotonic() - call.began))
+            call.answered(reply, result, facts, self._clock.monotonic() - call.began)
         except OsirisError as error:
             reply.fail(error)
         except asyncio.CancelledError:
@@ -418,6 +459,10 @@ class Invoker:
         if not isinstance(body, dict):
             raise UsageError("resolve takes a map", fix="send {name}")
         return pack(self.resolve(_text(body, "name")))
+
+
+def _send(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds: float) -> None:
+    reply.send(_answer(result, facts, seconds))
 
 
 def _answer(result: bytes, facts: dict[str, Any] | None, seconds: float) -> bytes:
