@@ -74,10 +74,20 @@ class Probing:
         self._sequence = (self._sequence + 1) % _SEQUENCES
         return self._sequence
 
-    def start(self, peer: str, *, ask_at: float, fail_at: float, quiet: bool) -> Probe | None:
-        """Begin a probe of ours; None if one of ``peer`` is under way that counts."""
+    def start(self, peer: str, *, ask_at: float, fail_at: float, quiet: bool, anew: bool = False) -> Probe | None:
+        """Begin a probe of ours; None if one of ``peer`` is under way that counts.
+
+        Args:
+            peer: Whom.
+            ask_at: When others are asked, seconds.
+            fail_at: When it has failed.
+            quiet: Its failure means nothing.
+            anew: It takes the place of one under way, whose answer may be older than what made us ask.
+        """
         if peer in self._running:
-            return None
+            if not anew:
+                return None
+            self._end(next(probe for probe in self._probes.values() if probe.peer == peer and not probe.quiet))
         probe = Probe(self.number(), peer, ask_at, fail_at, quiet)
         self._probes[probe.sequence] = probe
         if not quiet:

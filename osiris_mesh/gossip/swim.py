@@ -125,7 +125,7 @@ class Swim:
         """Probe a member out of turn, on a hint that something happened to it."""
         member = self._members.get(peer)
         if member is not None and not self._own.leaving:
-            self._start_probe(peer, now)
+            self._start_probe(peer, now, anew=True)
         return self._flush()
 
     def sync(self, peer: str) -> list[Effect]:
@@ -235,7 +235,7 @@ class Swim:
                 self._start_probe(peer, now)
                 return
 
-    def _start_probe(self, peer: str, now: float, *, quiet: bool = False) -> None:
+    def _start_probe(self, peer: str, now: float, *, quiet: bool = False, anew: bool = False) -> None:
         member = self._members[peer]
         settings = self._settings
         probe = self._probing.start(
@@ -243,6 +243,7 @@ class Swim:
             ask_at=now + self.awareness.scale(settings.probe_timeout_s),
             fail_at=now + self.awareness.scale(settings.probe_interval_s),
             quiet=quiet or member.state in {PeerState.DEAD, PeerState.LEFT},
+            anew=anew,
         )
         if probe is not None:
             self._effects.append(Send(peer, self._ping(peer, probe.sequence)))
@@ -343,7 +344,11 @@ class Swim:
         member.incarnation = update.incarnation
         member.proof = update.proof
         if state is PeerState.SUSPECT:
-            self._suspect(update.peer, member, update.accuser, now)
+            needed = self._suspect(update.peer, member, update.accuser, now)
+            # Some of us look for themselves at once, about twice as many as it takes to confirm: a death is confirmed
+            # within a period, and who lives hears of the accusation the sooner.
+            if self._rng.random() * len(self._members) < 2 * (needed + 1):
+                self._start_probe(update.peer, now)
             return
         member.accuser = update.accuser
         self._set(update.peer, member, state, by=update.accuser or update.peer)
@@ -370,7 +375,8 @@ class Swim:
             case Heard.KNOWN:
                 pass
 
-    def _suspect(self, peer: str, member: Member, accuser: str, now: float) -> None:
+    def _suspect(self, peer: str, member: Member, accuser: str, now: float) -> int:
+        """Begin a suspicion; return how many confirmations end it soonest."""
         settings = self._settings
         count = len(self._members) + 1
         needed = int(settings.suspicion_multiplier) - 2
@@ -384,6 +390,7 @@ class Swim:
         if member.state is not PeerState.SUSPECT:
             member.state = PeerState.SUSPECT
             self._effects.append(Changed(peer, PeerState.SUSPECT, accuser))
+        return needed
 
     def _run_suspicions(self, now: float) -> None:
         settings = self._settings
