@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from osiris_mesh.raft.request import Change
 from tests.raft.simulator import Faults, Simulation
 
 STORMS = {
@@ -36,3 +37,37 @@ def test_storm(seed: int, storm: str) -> None:
         sim.check_acknowledged()
     sim.settle_down()
     assert len(sim.history) > 0
+
+
+def test_who_was_removed_keeps_quiet() -> None:
+    sim = Simulation(5, voters=3, faults=Faults())
+    assert sim.run_for(5.0, until=lambda: sim.leader() is not None)
+    leader = sim.leader()
+    assert leader is not None
+    assert leader.engine is not None
+    removed = next(peer for peer in sim.hosts if peer != leader.peer)
+    # Cut off while it is removed, it can't know; back again, it must not disturb those who stayed.
+    sim.cut = {(one, other) for one in sim.hosts for other in sim.hosts if removed in {one, other}}
+    sim.ask(leader, Change(sim.clock.monotonic() + 5.0, remove=removed))
+    assert sim.run_for(5.0, until=lambda: removed not in sim.voters())
+    sim.run_for(3.0)
+    term = leader.engine.raft.raftCurrentTerm
+    sim.cut.clear()
+    sim.run_for(5.0)
+    assert sim.leader() is leader
+    assert leader.engine.raft.raftCurrentTerm == term
+
+
+def test_one_of_two_that_is_lost_stops_writes_and_its_return_resumes_them() -> None:
+    sim = Simulation(6, voters=2, faults=Faults())
+    assert sim.run_for(5.0, until=lambda: sim.leader() is not None)
+    leader = sim.leader()
+    assert leader is not None
+    other = next(host for host in sim.hosts.values() if host is not leader)
+    other.crash(losing_power=True)
+    waiting = sim.propose(leader, within=30.0)
+    assert not sim.run_for(3.0, until=lambda: waiting.command in sim.acknowledged)
+    assert leader.engine is not None
+    assert not leader.engine.status().quorum
+    other.start()
+    assert sim.run_for(5.0, until=lambda: waiting.command in sim.acknowledged)
