@@ -86,8 +86,9 @@ def unpack(data: bytes | bytearray | memoryview, limits: Limits = FRAME) -> Any:
             ext_hook=_refuse_extension,
             timestamp=0,
             max_ext_len=0,
-            max_array_len=limits.count,
-            max_map_len=limits.count,
+            # Room is made for what a header announces, so it may announce no more than the bytes can hold.
+            max_array_len=min(limits.count, size),
+            max_map_len=min(limits.count, size // 2),
         )
     except RemoteProtocolError:
         raise

@@ -17,6 +17,9 @@ __all__ = ["Multiaddr", "parse_host_port"]
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\Z"
 )
+# One spelling for each address, and no zone that could hold anything but an interface's name.
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,15})?\Z")
+_PORT = re.compile(r"[0-9]{1,5}\Z")
 _EXAMPLE = "an address looks like /ip4/192.0.2.1/tcp/7411/p2p/12D3KooW…"
 
 
@@ -50,6 +53,8 @@ class Multiaddr:
             raise UsageError("an address is longer than 512 letters", fix=_EXAMPLE)
         if not text.startswith("/"):
             host, port = parse_host_port(text)
+            if not host:
+                raise UsageError(f"{text!r} names no host", fix=_EXAMPLE)
             return cls(host, port)
         parts = text.split("/")[1:]
         peer = ""
@@ -61,7 +66,7 @@ class Multiaddr:
             raise UsageError(f"{text!r} is not an address", fix=_EXAMPLE)
         host, port = parse_host_port(f"[{parts[1]}]:{parts[3]}" if parts[0] == "ip6" else f"{parts[1]}:{parts[3]}")
         expected = "dns" if parts[0].startswith("dns") else parts[0]
-        if _kind(host) != expected:
+        if not host or _kind(host) != expected:
             raise UsageError(f"{parts[1]!r} is not an {parts[0]} address", fix=_EXAMPLE)
         return cls(host, port, peer)
 
@@ -80,14 +85,15 @@ def parse_host_port(text: str) -> tuple[str, int]:
         UsageError: Not of that form.
     """
     host, colon, port_text = text.rpartition(":")
-    if not colon or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65_535:
-        raise UsageError(f"{text!r} is not HOST:PORT", fix="for example 127.0.0.1:7411 or [::1]:7411")
+    # Five digits at most: more are no port, and thousands would be a number int() refuses in its own way.
+    if not colon or not _PORT.match(port_text) or int(port_text) > 65_535:
+        raise UsageError(f"{text[:300]!r} is not HOST:PORT", fix="for example 127.0.0.1:7411 or [::1]:7411")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:
-            ipaddress.IPv6Address(host)
+            host = str(ipaddress.IPv6Address(host if _IPV6.match(host) else ""))
         except ValueError:
-            raise UsageError(f"{host!r} is not an IPv6 address", fix="for example [::1]:7411") from None
+            raise UsageError(f"{host[:300]!r} is not an IPv6 address", fix="for example [::1]:7411") from None
     elif host and _kind(host) == "dns" and not _HOST_NAME.match(host):
         raise UsageError(f"{host!r} is not a host name", fix="for example 127.0.0.1:7411 or [::1]:7411")
     elif _kind(host) == "ip6":

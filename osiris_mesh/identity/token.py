@@ -27,6 +27,7 @@ ROLES: Final = ("voter", "follower", "client")
 GRANTS: Final = ("none", "developer", "operator", "admin")
 _PREFIX: Final = "osm1"
 _LIMITS: Final = Limits(size=8192, depth=4, count=64)
+_MAX_LETTERS: Final = 12_000
 _FIX: Final = "create a new one on a member with: osiris-mesh token create"
 
 
@@ -101,7 +102,7 @@ class Token:
             UsageError: Not a token, damaged, or its signature does not hold.
         """
         text = text.strip()
-        if not text.startswith(_PREFIX):
+        if len(text) > _MAX_LETTERS or not text.startswith(_PREFIX):
             raise UsageError("this is not a token: a token starts with osm1", fix=_FIX)
         body = text[len(_PREFIX) :]
         try:
@@ -110,7 +111,8 @@ class Token:
             version, *fields = unpack_canonical(payload, _LIMITS)
             mesh_id, network_key, role, grant, seed, uses, expires_ms, members = fields
             shapes = (
-                version == 1
+                type(version) is int
+                and version == 1
                 and all(type(item) is bytes for item in (issuer, signature, mesh_id, network_key, seed))
                 and (len(mesh_id), len(network_key), len(seed)) == (16, 32, 32)
                 and role in ROLES
