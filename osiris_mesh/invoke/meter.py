@@ -1,11 +1,34 @@
-"""What a node remembers of its calls, in memory alone: counts, errors and mean time per function."""
+"""What a node remembers of its calls, in memory alone: counts, errors, mean time and times by bucket, per function."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-__all__ = ["Meter", "Tally"]
+__all__ = ["BOUNDS", "Meter", "Tally"]
+
+BOUNDS: Final = (
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+"""Upper bounds of the buckets, seconds, each included; what took longer is in one more bucket."""
 
 
 class Tally:
@@ -16,15 +39,26 @@ class Tally:
         errors: Those that ended with an error of the mesh or of the function.
         in_flight: Calls under way.
         mean_us: Exponentially weighted mean time of calls that gave a result, microseconds; 0 before the first.
+        seconds: Time of all calls that gave a result, together.
+        buckets: Calls that gave a result by time: one count for each of :data:`BOUNDS`, and one for longer ones.
     """
 
-    __slots__ = ("calls", "errors", "in_flight", "mean_us")
+    __slots__ = ("buckets", "calls", "errors", "in_flight", "mean_us", "seconds")
 
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
         self.in_flight = 0
         self.mean_us = 0.0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BOUNDS) + 1)
+
+    def add(self, other: Tally) -> None:
+        """Count the ended calls that ``other`` counted; the mean stays."""
+        self.calls += other.calls
+        self.errors += other.errors
+        self.seconds += other.seconds
+        self.buckets = [mine + its for mine, its in zip(self.buckets, other.buckets, strict=True)]
 
 
 class Meter:
@@ -33,12 +67,16 @@ class Meter:
     Args:
         weight: Weight of the latest call in the mean, 0 to 1.
         limit: Functions remembered at a time.
+
+    Attributes:
+        forgotten: What was counted for functions that are remembered no longer.
     """
 
     def __init__(self, *, weight: float, limit: int) -> None:
         self._weight = weight
         self._limit = limit
         self._tallies: OrderedDict[str, Tally] = OrderedDict()
+        self.forgotten = Tally()
 
     def begin(self, name: str) -> Tally:
         """Count a call that begins; give what this returns to :meth:`end`."""
@@ -47,7 +85,7 @@ class Meter:
         if tally is None:
             tally = tallies[name] = Tally()
             if len(tallies) > self._limit:
-                tallies.popitem(last=False)
+                self.forgotten.add(tallies.popitem(last=False)[1])
         else:
             tallies.move_to_end(name)
         tally.in_flight += 1
@@ -60,8 +98,15 @@ class Meter:
         if not ok:
             tally.errors += 1
             return
+        tally.seconds += seconds
+        tally.buckets[bisect_left(BOUNDS, seconds)] += 1
         micros = seconds * 1e6
         tally.mean_us = micros if tally.mean_us == 0.0 else tally.mean_us + self._weight * (micros - tally.mean_us)
+
+    @property
+    def tallies(self) -> Mapping[str, Tally]:
+        """Every function's figures as they stand; to be read, not changed."""
+        return self._tallies
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Return every function's figures, for ``node.status`` and metrics."""

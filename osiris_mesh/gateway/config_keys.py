@@ -1,0 +1,266 @@
+"""The settings of a mesh: every key there is, what its value may be, its default and what it does. A core.
+
+The ledger keeps any key and text; whoever sets one checks it here first, and whoever reads one reads it here, so that
+a value nobody understands counts as not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from osiris_mesh.errors import UsageError
+from osiris_mesh.gateway.alerts import Rule
+from osiris_mesh.gateway.events import check_patterns
+from osiris_mesh.gateway.webhook_target import Target
+
+__all__ = ["DEFAULT_RULES", "KEYS", "Key", "Webhook", "alert_rules", "check", "find", "listing", "read", "webhooks"]
+
+MAX_WEBHOOKS: Final = 32
+MAX_ALERTS: Final = 100
+_NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
+_LEVELS: Final = ("debug", "info", "warning", "error")
+_MAX_RETRIES: Final = 10
+_MAX_ORIGINS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting, or a family of settings with a name in the middle.
+
+    Attributes:
+        key: Its key; ``<name>`` stands for a name of the operator's choice.
+        kind: Kind of value, in a word or two.
+        default: What holds while it is not set, as it would be written; empty for none.
+        means: What it does.
+        example: A value.
+        parse: Reads a value; raises :class:`UsageError`.
+    """
+
+    key: str
+    kind: str
+    default: str
+    means: str
+    example: str
+    parse: Callable[[str], Any]
+
+    def covers(self, key: str) -> bool:
+        """Say whether ``key`` is this one."""
+        return re.fullmatch(re.escape(self.key).replace("<name>", _NAME), key) is not None
+
+
+def _retries(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 0 <= int(text[:4]) <= _MAX_RETRIES:
+        raise UsageError(f"{text!r} is not a number from 0 to {_MAX_RETRIES}")
+    return int(text)
+
+
+def _level(text: str) -> str:
+    if text not in _LEVELS:
+        raise UsageError(f"{text!r} is no log level", fix=f"use one of {', '.join(_LEVELS)}")
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    if len(origins) > _MAX_ORIGINS:
+        raise UsageError(f"{len(origins)} origins are more than {_MAX_ORIGINS}")
+    for origin in origins:
+        if not _is_origin(origin):
+            raise UsageError(f"{origin!r} is not an origin", fix="write it like https://portal.example.org")
+    return origins
+
+
+def _is_origin(text: str) -> bool:
+    """Say whether ``text`` is an origin exactly as browsers send it."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    named = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and "@" not in parts.netloc
+    return named and text == f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return check_patterns([part.strip() for part in text.split(",") if part.strip()])
+
+
+def _rule(text: str) -> Rule | None:
+    return None if text == "off" else Rule.parse(text)
+
+
+DEFAULT_RULES: Final[Mapping[str, str]] = {
+    "error-rate": "function.error_rate > 10% for 1m",
+    "disk-full": "node.disk_free < 1GiB for 1m",
+    "ledger-lag": "ledger.lag > 100 for 1m",
+}
+"""Alert rules that hold unless the setting ``alert.<name>`` says otherwise; ``off`` ends one."""
+
+KEYS: Final = (
+    Key(
+        "max_retries",
+        "number",
+        "2",
+        "How often a call is tried again on another node after a failure that a repetition can't harm, 0 to 10.",
+        "3",
+        _retries,
+    ),
+    Key(
+        "http.allowed_origins",
+        "origins",
+        "",
+        "Web origins whose pages may use the HTTP API of every node (CORS), comma-separated; empty: none.",
+        "https://portal.example.org",
+        _origins,
+    ),
+    Key("log.level", "level", "info", "What every node logs from: debug, info, warning or error.", "debug", _level),
+    Key(
+        "webhook.<name>.url",
+        "URL",
+        "",
+        "Where events are sent: https, or http to the sending node's own machine.",
+        "https://hooks.example.org/osiris",
+        Target.parse,
+    ),
+    Key(
+        "webhook.<name>.events",
+        "event names",
+        "*",
+        "Which events are sent there: names or patterns, comma-separated (docs/events.md).",
+        "node.*,quorum.lost,deploy.failed",
+        _patterns,
+    ),
+    Key(
+        "alert.<name>",
+        "rule",
+        "",
+        "A rule that publishes alert.firing when it holds, or off (docs/events.md).",
+        "function.mean_ms > 500ms for 5m",
+        _rule,
+    ),
+)
+"""Every setting there is; docs/events.md and ``config list`` show them."""
+
+
+def find(key: str) -> Key:
+    """Return what is known of a key.
+
+    Raises:
+        UsageError: There is no such setting.
+    """
+    for known in KEYS:
+        if known.covers(key):
+            return known
+    near = get_close_matches(key, [known.key for known in KEYS], n=1, cutoff=0.6)
+    known_keys = ", ".join(known.key for known in KEYS)
+    raise UsageError(
+        f"there is no setting {key!r}", fix=f"did you mean {near[0]}?" if near else f"settings are {known_keys}"
+    )
+
+
+def check(key: str, value: str) -> None:
+    """Check a value before it is proposed.
+
+    Raises:
+        UsageError: No such setting, or not a value of it.
+    """
+    known = find(key)
+    try:
+        known.parse(value)
+    except UsageError as error:
+        raise UsageError(
+            f"{key} can't be that: {error.what}", fix=error.fix or f"for example: {known.example}"
+        ) from None
+
+
+def read(settings: Mapping[str, str], key: str) -> Any:
+    """Return the parsed value of a setting: the set one if it can be read, else the default; None if there is none."""
+    known = find(key)
+    for text in (settings.get(key), known.default):
+        if text is not None:
+            try:
+                return known.parse(text)
+            except UsageError:
+                continue
+    return None
+
+
+def listing(settings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return every setting for people and programs: those set, and the known ones that are not.
+
+    Each is a map with ``key``, ``value`` (as written; the default where it is not set), ``default``, ``is_set``,
+    ``kind``, ``means``, and ``problem`` (why a set value has no effect, else empty).
+    """
+    defaults = {f"alert.{name}": text for name, text in DEFAULT_RULES.items()}
+    keys = sorted({*settings, *defaults, *(known.key for known in KEYS if "<" not in known.key)})
+    return [_row(key, settings.get(key), defaults.get(key)) for key in keys]
+
+
+def _row(key: str, value: str | None, default: str | None) -> dict[str, Any]:
+    known = next((one for one in KEYS if one.covers(key)), None)
+    problem = ""
+    if value is not None:
+        try:
+            check(key, value)
+        except UsageError as error:
+            problem = error.what
+    if default is None:
+        default = known.default if known else ""
+    return {
+        "key": key,
+        "value": default if value is None else value,
+        "default": default,
+        "is_set": value is not None,
+        "kind": known.kind if known else "",
+        "means": known.means if known else "",
+        "problem": problem,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One webhook as the settings have it.
+
+    Attributes:
+        name: Its name.
+        target: Where to.
+        patterns: Which events.
+    """
+
+    name: str
+    target: Target
+    patterns: tuple[str, ...]
+
+
+def webhooks(settings: Mapping[str, str]) -> dict[str, Webhook]:
+    """Return the webhooks by name: those with a URL that can be read; 32 at most, the first by name."""
+    found: dict[str, Webhook] = {}
+    for key in sorted(settings):
+        name = key.removeprefix("webhook.").removesuffix(".url")
+        if key == f"webhook.{name}.url" and "." not in name and len(found) < MAX_WEBHOOKS:
+            try:
+                target = Target.parse(settings[key])
+            except UsageError:
+                continue
+            found[name] = Webhook(name, target, read(settings, f"webhook.{name}.events"))
+    return found
+
+
+def alert_rules(settings: Mapping[str, str]) -> dict[str, Rule]:
+    """Return the alert rules by name, the built-in ones included; 100 at most."""
+    texts = {f"alert.{name}": text for name, text in DEFAULT_RULES.items()}
+    texts |= {key: text for key, text in sorted(settings.items()) if key.startswith("alert.")}
+    rules: dict[str, Rule] = {}
+    for key, text in list(texts.items())[:MAX_ALERTS]:
+        try:
+            rule = _rule(text)
+        except UsageError:
+            continue
+        if rule is not None:
+            rules[key.removeprefix("alert.")] = rule
+    return rules
