@@ -220,11 +220,10 @@ class Controller:
                 # The loop is closed: the controller is past caring who leads.
                 pass
 
-        fresh = self._mesh.founder and not any(self.home.ledger.iterdir())
         raft = Raft(
             peer=self.me,
-            # Only the founder of a mesh that has no block yet may elect itself: whoever lost a log must be told anew.
-            voters=[self.me] if fresh else None,
+            # Only the founder of a mesh that has no genesis yet may elect itself: whoever lost a log must be told anew.
+            voters=[self.me] if self._mesh.founder else None,
             folder=self.home.raft,
             settings=self._settings.raft,
             send=self._raft_links.send,
@@ -330,8 +329,10 @@ class Controller:
 
     async def _settle(self) -> None:
         """Write the genesis of a mesh this node founds; wait for the block that admitted this node."""
-        if self._mesh.founder and self.ledger.tip.height == 0:
-            await self._found()
+        if self._mesh.founder:
+            if self.ledger.tip.height == 0:
+                await self._found()
+            self._founded()
         if self._mesh.joined_height > self.ledger.tip.height:
             await self.ledger.wait_for(self._mesh.joined_height, _CATCH_UP_SECONDS)
 
@@ -343,6 +344,11 @@ class Controller:
         outcome = receipt.outcomes[0]
         if not outcome.accepted and self.ledger.tip.height == 0:
             raise Unavailable(f"the genesis was refused: {outcome.reason}", maybe=False)
+
+    def _founded(self) -> None:
+        """Forget that this node founds the mesh: should it ever lose its log, it must not elect itself again."""
+        self._mesh = replace(self._mesh, founder=False)
+        self._mesh.save(self.home)
 
     async def _wind_down(self) -> None:
         self.state = "stopping"

@@ -124,11 +124,8 @@ def test_only_the_known_ports_are_open(node: Node) -> None:
 def test_the_homes_files_are_its_owners_alone(node: Node) -> None:
     for path in [node.home, *node.home.rglob("*")]:
         inside = path.relative_to(node.home).parts
-        if (
-            path.is_symlink()
-            or (inside[:1] == ("run",)
-            and len(inside) > 1
-            and inside[1].startswith(("kit", "functions")))
+        if path.is_symlink() or (
+            inside[:1] == ("run",) and len(inside) > 1 and inside[1].startswith(("kit", "functions"))
         ):
             continue
         assert path.stat().st_mode & 0o077 == 0, path
