@@ -282,10 +282,10 @@ class Link:
         await self._gone
 
     def fail(self, why: str) -> None:
-        """Close at once, and say why to those whose calls are in flight here."""
+        """Close at once, and say why to those whose calls are in flight here; all of that is done on return."""
         if not self.closed:
-            self._why = self._why or why
             self._sink.abort()
+            self.lost(why)
 
     def on_close(self, callback: Callable[[Link], None]) -> None:
         """Call ``callback`` once when the link is gone; at once if it is."""

@@ -136,7 +136,7 @@ class Links:
         return addresses
 
     async def dial(self, address: Multiaddr, *, audience: Audience = Audience.MEMBER) -> Link:
-        """Make a link to the peer at ``address``; if one to that member is live, or comes up meanwhile, that is returned.
+        """Make a link to the peer at ``address``; if one to that member is live, or comes meanwhile, that is returned.
 
         Args:
             address: Where, with its peer id; without one only if that peer is known by :meth:`learn`.
@@ -356,9 +356,12 @@ class Links:
         if old is not None and not old.closed:
             lower = self._key.public < link.caller.public_key
             stays, crossed = keep(self._entries[old].facts, entry.facts, lower=lower)
-            self._retire(self._entries[old] if stays else entry, crossed=crossed)
             if not stays:
+                self._retire(entry, crossed=crossed)
                 return
+            # The new one stands before the old one goes: the member was never down.
+            self._live[peer] = link
+            self._retire(self._entries[old], crossed=crossed)
         self._live[peer] = link
         for callback in self._on_up:
             callback(link)

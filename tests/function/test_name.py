@@ -117,7 +117,7 @@ VERSIONS = st.builds(
 
 def test_precedence_is_that_of_semantic_versioning() -> None:
     versions = [Version.parse(text) for text in IN_ORDER]
-    assert sorted(versions[::-1]) == versions
+    assert sorted(versions) == versions
     assert all(one < other for one, other in itertools.pairwise(versions))
 
 
