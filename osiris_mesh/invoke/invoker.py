@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from osiris_mesh.clock import Clock
@@ -31,6 +31,7 @@ from osiris_mesh.invoke.choice import Candidate, Here
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
 from osiris_mesh.invoke.meter import Meter, Tally
 from osiris_mesh.invoke.resolver import LedgerView, Resolver
+from osiris_mesh.invoke.trace import HEADER, Span, Tracer, checked
 from osiris_mesh.link import Audience, Caller, Reply, Request, Router
 from osiris_mesh.settings.invoke import InvokeSettings
 
@@ -102,7 +103,20 @@ class Peers(Protocol):
 class _Call:
     """One call under way: what was found out when it arrived, and what must be undone when it ends."""
 
-    __slots__ = ("answered", "began", "caller", "details", "ends", "idempotent", "onward", "resume", "spec", "tally")
+    __slots__ = (
+        "answered",
+        "began",
+        "caller",
+        "details",
+        "ends",
+        "failure",
+        "idempotent",
+        "onward",
+        "resume",
+        "span",
+        "spec",
+        "tally",
+    )
 
     def __init__(self, spec: FunctionSpec, caller: Caller, began: float, ends: float) -> None:
         self.spec = spec
@@ -115,6 +129,8 @@ class _Call:
         self.idempotent = False
         self.resume: Callable[[], None] | None = None
         self.tally: Tally | None = None
+        self.span: Span | None = None
+        self.failure = "cancelled"
 
 
 class Invoker:
@@ -128,6 +144,12 @@ class Invoker:
         settings: Bounds.
         clock: Time.
         rng: Draws between nodes.
+        tracer: Records spans; None: none are.
+
+    Attributes:
+        meter: Figures of the calls that came to this node.
+        refused: Calls refused because this node had too much under way.
+        attempts: Places one call is tried at; the settings' until changed.
     """
 
     def __init__(
@@ -140,7 +162,12 @@ class Invoker:
         settings: InvokeSettings,
         clock: Clock,
         rng: random.Random,
+        tracer: Tracer | None = None,
     ) -> None:
+        self.meter = Meter(weight=settings.mean_weight, limit=settings.max_metered)
+        self.refused = 0
+        self.attempts = settings.attempts
+        self._tracer = tracer
         self._me = me
         self._resolver = Resolver(ledger)
         self._ledger = ledger
@@ -149,7 +176,6 @@ class Invoker:
         self._settings = settings
         self._clock = clock
         self._rng = rng
-        self._meter = Meter(weight=settings.mean_weight, limit=settings.max_metered)
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -161,7 +187,7 @@ class Invoker:
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """Return calls, errors, in_flight and mean_us by function, of calls that arrived at this node."""
-        return self._meter.snapshot()
+        return self.meter.snapshot()
 
     @property
     def in_flight(self) -> int:
@@ -201,6 +227,9 @@ class Invoker:
         try:
             result, facts = await self._live(call, self._life(call), body)
             ok = True
+        except OsirisError as error:
+            call.failure = error.code
+            raise
         finally:
             elapsed = self._end(call, ok=ok)
         return _answer(result, facts, elapsed)
@@ -222,31 +251,66 @@ class Invoker:
         began = self._clock.monotonic()
         call = _Call(spec, caller, began, earliest(began, deadline, spec.timeout_ms))
         call.onward = {"depth": _depth(headers, settings.max_depth), "version": spec.version}
+        trace = headers.get(HEADER)
         call.details = headers.get("details") is True
         call.idempotent = spec.idempotent or headers.get("idempotent") is True
         if call.ends <= began:
             raise DeadlineExceeded(f"the time for {spec.name} was over before it began")
         if caller.audience is Audience.FUNCTION:
             call.resume = self._runner.pause(caller)
-        call.tally = self._meter.begin(spec.name)
+        if trace is not None or self._tracer is not None:
+            self._trace(call, checked(trace))
+        call.tally = self.meter.begin(spec.name)
         self._in_flight += 1
         return call
+
+    def _trace(self, call: _Call, parent: str) -> None:
+        """Begin the span of a call; without a tracer, pass on the context it came with."""
+        spec = call.spec
+        if self._tracer is not None:
+            call.span = self._tracer.start(
+                f"call {spec.name}",
+                parent,
+                server=True,
+                attributes={
+                    "osiris.function": spec.name,
+                    "osiris.version": spec.version,
+                    "osiris.audience": str(call.caller.audience.name).lower(),
+                },
+            )
+            parent = call.span.traceparent
+        if parent:
+            call.onward[HEADER] = parent
+
+    def _attempt(self, call: _Call, peer: str = "") -> tuple[dict[str, Any], Span | None]:
+        """Begin the span of one attempt at a call, here or at ``peer``; return the headers it goes on with."""
+        if call.span is None or self._tracer is None:
+            return call.onward, None
+        span = self._tracer.start(
+            f"{'forward' if peer else 'run'} {call.spec.name}",
+            call.span.traceparent,
+            server=False,
+            attributes={"osiris.node": peer or self._me},
+        )
+        return {**call.onward, HEADER: span.traceparent}, span
 
     def _end(self, call: _Call, *, ok: bool) -> float:
         """Count the call out; return its seconds."""
         elapsed = self._clock.monotonic() - call.began
         self._in_flight -= 1
         if call.tally is not None:
-            self._meter.end(call.tally, elapsed, ok=ok)
+            self.meter.end(call.tally, elapsed, ok=ok)
         if call.resume is not None:
             call.resume()
+        if call.span is not None:
+            call.span.end("" if ok else call.failure)
         return elapsed
 
     def _life(self, call: _Call) -> CallLife:
         return CallLife(
             call.spec.name,
             deadline=call.ends,
-            attempts=self._settings.attempts,
+            attempts=self.attempts,
             concurrency=call.spec.concurrency,
             idempotent=call.idempotent,
             retry_after_ms=self._settings.retry_after_ms,
@@ -262,8 +326,9 @@ class Invoker:
             try:
                 match place:
                     case RunHere(warm):
-                        result = await runner.run(
-                            spec, body, deadline=call.ends, headers=call.onward, caller=call.caller
+                        headers, span = self._attempt(call)
+                        result = await _recorded(
+                            runner.run(spec, body, deadline=call.ends, headers=headers, caller=call.caller), span
                         )
                         return result, self._facts(spec, warm=warm) if call.details else None
                     case Forward(peer):
@@ -279,11 +344,12 @@ class Invoker:
 
     async def _forward(self, peer: str, call: _Call, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
         caller = (call.caller.peer or call.caller.name)[:_MAX_CALLER]
-        headers = {**call.onward, "name": call.spec.name, "digest": call.spec.digest, "caller": caller}
+        onward, span = self._attempt(call, peer)
+        headers = {**onward, "name": call.spec.name, "digest": call.spec.digest, "caller": caller}
         if call.details:
             headers["details"] = True
         left = max(call.ends - self._clock.monotonic(), 0.0)
-        reply = await self._peers.call(peer, "call.run", body, timeout=left, headers=headers)
+        reply = await _recorded(self._peers.call(peer, "call.run", body, timeout=left, headers=headers), span)
         if not call.details:
             return reply, None
         parts = unpack(reply, VALUE)
@@ -309,6 +375,14 @@ class Invoker:
         if spec is None or spec.digest != headers.get("digest"):
             raise NotFound(f"{name} {version} is not known on this node yet", name=name)
         onward = {"depth": _depth(headers, self._settings.max_depth), "version": version}
+        span: Span | None = None
+        parent = checked(headers.get(HEADER))
+        if self._tracer is not None:
+            attributes = {"osiris.function": name, "osiris.version": version, "osiris.node": self._me}
+            span = self._tracer.start(f"run {name}", parent, server=True, attributes=attributes)
+            parent = span.traceparent
+        if parent:
+            onward[HEADER] = parent
         now = self._clock.monotonic()
         ends = earliest(now, request.deadline, spec.timeout_ms)
         details = headers.get("details") is True
@@ -322,12 +396,15 @@ class Invoker:
         )
         self._in_flight += 1
         try:
-            result = await self._runner.run(spec, request.body, deadline=ends, headers=onward, caller=caller)
+            result = await _recorded(
+                self._runner.run(spec, request.body, deadline=ends, headers=onward, caller=caller), span
+            )
         finally:
             self._in_flight -= 1
         return pack([self._facts(spec, warm=warm), result]) if details else result
 
     def _full(self) -> Overloaded:
+        self.refused += 1
         return Overloaded(
             f"{self._in_flight} calls are under way on this node, which is its limit",
             fix="call again a little later",
@@ -379,10 +456,13 @@ class Invoker:
             call.answered = answered
 
         settled = False
+        onward, span = (call.onward, None) if call.span is None else self._attempt(call)
 
         def done(answer: bytes | OsirisError) -> None:
             nonlocal settled
             settled = True
+            if span is not None:
+                span.end("" if isinstance(answer, bytes) else answer.code)
             if isinstance(answer, bytes):
                 elapsed = self._end(call, ok=True)
                 facts = self._facts(call.spec, warm=True) if call.details else None
@@ -394,13 +474,12 @@ class Invoker:
             if end is None:
                 self._spawn(call, life, body, reply)
             else:
+                call.failure = end.error.code
                 self._end(call, ok=False)
                 reply.fail(end.error)
 
         try:
-            give_up = self._runner.begin(
-                call.spec, body, done, deadline=call.ends, headers=call.onward, caller=call.caller
-            )
+            give_up = self._runner.begin(call.spec, body, done, deadline=call.ends, headers=onward, caller=call.caller)
         except OsirisError as error:
             done(error)
             return
@@ -416,6 +495,8 @@ class Invoker:
 
         def cancelled() -> None:
             give_up()
+            if span is not None:
+                span.end("cancelled")
             self._end(call, ok=False)
 
         reply.on_cancel(cancelled)
@@ -437,11 +518,13 @@ class Invoker:
             ok = True
             call.answered(reply, result, facts, self._clock.monotonic() - call.began)
         except OsirisError as error:
+            call.failure = error.code
             reply.fail(error)
         except asyncio.CancelledError:
             reply.fail(Unavailable(f"the call of {call.spec.name} was stopped", maybe=True))
             raise
         except Exception:  # noqa: BLE001 - the outermost edge of a call's task
+            call.failure = InternalError.code
             _log.exception("call failed", extra={"function": call.spec.name})
             reply.fail(InternalError(f"the call of {call.spec.name} failed inside the controller"))
         finally:
@@ -459,6 +542,22 @@ class Invoker:
         if not isinstance(body, dict):
             raise UsageError("resolve takes a map", fix="send {name}")
         return pack(self.resolve(_text(body, "name")))
+
+
+async def _recorded(work: Awaitable[bytes], span: Span | None) -> bytes:
+    """Await ``work`` and end ``span`` as it ended."""
+    if span is None:
+        return await work
+    failure = "cancelled"
+    try:
+        result = await work
+        failure = ""
+    except OsirisError as error:
+        failure = error.code
+        raise
+    finally:
+        span.end(failure)
+    return result
 
 
 def _send(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds: float) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from osiris_mesh.errors import UsageError
 from osiris_sdk.line import Line
@@ -25,25 +25,27 @@ _current: ContextVar[_Serving | None] = ContextVar("osiris_current", default=Non
 class _Serving:
     """One call this worker serves; its Mesh is made when first asked for."""
 
-    __slots__ = ("deadline", "depth", "link", "mesh")
+    __slots__ = ("deadline", "depth", "link", "mesh", "traceparent")
 
-    def __init__(self, link: BlockingLink, depth: int, deadline: float | None) -> None:
+    def __init__(self, link: BlockingLink, depth: int, deadline: float | None, traceparent: str) -> None:
         self.link = link
         self.depth = depth
         self.deadline = deadline
+        self.traceparent = traceparent
         self.mesh: Mesh | None = None
 
 
 @contextmanager
-def serving(link: BlockingLink, *, depth: int, deadline: float | None) -> Iterator[None]:
+def serving(link: BlockingLink, *, depth: int, deadline: float | None, traceparent: str = "") -> Iterator[None]:
     """For the worker: let :func:`current` answer while one call is served.
 
     Args:
         link: The worker's link to its controller.
         depth: ``depth`` header of the call that is served.
         deadline: When that call must be over, monotonic seconds, or None.
+        traceparent: Trace context of that call (W3C), which the function's own calls go on with; empty for none.
     """
-    token = _current.set(_Serving(link, depth, deadline))
+    token = _current.set(_Serving(link, depth, deadline, traceparent))
     try:
         yield
     finally:
@@ -63,6 +65,9 @@ def current() -> Mesh:
             fix="outside use Mesh.connect(); a function's own threads run in contextvars.copy_context()",
         )
     if serves.mesh is None:
-        talks = Talks(time.monotonic, {"depth": serves.depth + 1})
+        inherited: dict[str, Any] = {"depth": serves.depth + 1}
+        if serves.traceparent:
+            inherited["traceparent"] = serves.traceparent
+        talks = Talks(time.monotonic, inherited)
         serves.mesh = Mesh(Line(None, serves.link, serves.deadline), talks, Options())
     return serves.mesh

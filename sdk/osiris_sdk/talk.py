@@ -6,6 +6,7 @@ returns what the caller asked for. Whoever drives it does the waiting.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import Conflict, DeadlineExceeded, NotFound, RemoteProtocolError, Unavailable, UsageError
 from osiris_sdk.options import Options
 from osiris_sdk.resolved import ResolveCache, Resolved
+from osiris_sdk.trace import OPENTELEMETRY, traceparent
 
 __all__ = ["GRACE_S", "REQUEST_S", "Exchange", "Talk", "Talks", "may_resend"]
 
@@ -164,6 +166,8 @@ class Talks:
         headers = {"name": name, "binding": resolved.binding, **self._inherited, **more}
         if options.idempotent:
             headers["idempotent"] = True
+        if OPENTELEMETRY in sys.modules and (context := traceparent()):
+            headers["traceparent"] = context
         own = resolved.timeout_ms / 1000 + GRACE_S
         timeout = own if options.timeout is None else min(options.timeout, own)
         return Exchange("call", body, headers, timeout, options.idempotent or resolved.idempotent)

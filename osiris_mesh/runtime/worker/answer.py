@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from osiris_mesh.codec import VALUE, pack, unpack
@@ -58,11 +59,10 @@ class Answers:
         Raises:
             OsirisError: What the caller gets.
         """
-        assert self.link is not None  # noqa: S101 - set before the first call
         token = CURRENT_CALL.set(str(request.headers.get("call", "")))
         try:
             args, kwargs = _arguments(request)
-            with serving(self.link, depth=request.headers.get("depth", 0), deadline=request.deadline):
+            with self._serving(request):
                 result = self._function(*args, **kwargs)
                 if isinstance(result, types.CoroutineType):
                     result = wait(result)
@@ -75,17 +75,26 @@ class Answers:
 
     async def on_loop(self, request: Request) -> bytes:
         """Answer one call of an ``async def`` on the running loop; raises as calling this object does."""
-        assert self.link is not None  # noqa: S101 - set before the first call
         CURRENT_CALL.set(str(request.headers.get("call", "")))
         try:
             args, kwargs = _arguments(request)
-            with serving(self.link, depth=request.headers.get("depth", 0), deadline=request.deadline):
+            with self._serving(request):
                 result = await self._function(*args, **kwargs)
             return self._encode(result)
         except BaseException as error:  # noqa: BLE001 - whatever a function raises belongs to its caller
             raise self._error(error) from None
         finally:
             self._flush()
+
+    def _serving(self, request: Request) -> AbstractContextManager[None]:
+        assert self.link is not None  # noqa: S101 - set before the first call
+        headers = request.headers
+        return serving(
+            self.link,
+            depth=headers.get("depth", 0),
+            deadline=request.deadline,
+            traceparent=str(headers.get("traceparent", "")),
+        )
 
     def _flush(self) -> None:
         for stream in self._streams:
