@@ -18,11 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import osiris_mesh
 from osiris_mesh.access.admission import Doorkeeper, present, with_seeds
 from osiris_mesh.access.gate import Gate
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
 from osiris_mesh.gateway.control import Control
+from osiris_mesh.gateway.tracing import start_tracing
 from osiris_mesh.gossip import Gossip, PeerState
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair
@@ -39,8 +41,10 @@ from osiris_mesh.node.announcer import Announcer
 from osiris_mesh.node.book import Book
 from osiris_mesh.node.face import Face
 from osiris_mesh.node.functions import Functions
+from osiris_mesh.node.hooks import Hooks
 from osiris_mesh.node.linker import Linker
 from osiris_mesh.node.options import MeshFile, NodeOptions, write_private
+from osiris_mesh.node.overview import Overview
 from osiris_mesh.node.prepare import forget_token, pending_token
 from osiris_mesh.node.raft_links import RaftLinks
 from osiris_mesh.node.tips import Standing, Tips
@@ -66,17 +70,26 @@ class Controller:
         home: Its folder, held by this process.
         options: What ``init`` or ``join`` was told.
         clock: Time.
+        set_level: Sets what this process logs from; an empty text sets it back.
 
     Attributes:
         is_ready: It has reported that it is ready.
+        settings: Settings of all parts.
     """
 
-    def __init__(self, home: Home, options: NodeOptions, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        home: Home,
+        options: NodeOptions,
+        clock: Clock = SYSTEM,
+        set_level: Callable[[str], None] | None = None,
+    ) -> None:
         self.is_ready = False
         self.home = home
         self.options = options
         self._clock = clock
-        self._settings = Settings.preset(options.preset)
+        self.settings = Settings.preset(options.preset)
+        self._set_level = set_level
         self._rng = random.SystemRandom()
         self._key = KeyPair.load(home.node_key)
         self.me = peer_id(self._key.public)
@@ -110,7 +123,7 @@ class Controller:
             router,
             admit=lambda public_key: self._gate.audience(public_key),  # noqa: PLW0108 - the gate is made below
             network=TcpNetwork(),
-            settings=self._settings.link,
+            settings=self.settings.link,
             clock=self._clock,
         )
         self._gate = Gate(
@@ -124,7 +137,7 @@ class Controller:
             public_key=self._key.public,
             raft=self.raft,
             links=self._links,
-            settings=self._settings.ledger,
+            settings=self.settings.ledger,
             clock=self._clock,
         )
         self.ledger.register(router)
@@ -225,7 +238,7 @@ class Controller:
             # Only the founder of a mesh that has no genesis yet may elect itself: whoever lost a log must be told anew.
             voters=[self.me] if self._mesh.founder else None,
             folder=self.home.raft,
-            settings=self._settings.raft,
+            settings=self.settings.raft,
             send=self._raft_links.send,
             on_committed=lambda batch: self.ledger.on_committed(batch),  # noqa: PLW0108 - the ledger is made later
             take_snapshot=lambda index, term: self.ledger.take_snapshot(index, term),  # noqa: PLW0108 - likewise
@@ -243,11 +256,14 @@ class Controller:
             self._links,
             router=router,
             members=self.node_addresses,
-            settings=self._settings.gossip,
+            settings=self.settings.gossip,
             clock=self._clock,
             folder=self.home.path,
             functions=lambda: self.functions.loads(),  # noqa: PLW0108 - made below
             room=lambda: self.state == "ready",
+        )
+        self._tracing = start_tracing(
+            self.options.otlp, os.environ, peer=self.me, node=self.options.name, version=osiris_mesh.__version__
         )
         self.tips = Tips(self.gossip, self._standing, self._clock, self._on_tip)
         self.functions = Functions(
@@ -257,9 +273,10 @@ class Controller:
             self.gossip,
             self._links,
             router=router,
-            settings=self._settings,
+            settings=self.settings,
             clock=self._clock,
             rng=self._rng,
+            tracer=self._tracing,
         )
         self.voters = VoterKeeper(
             self.me,
@@ -281,7 +298,15 @@ class Controller:
             lambda entries: self.ledger.propose(entries, timeout=5.0),
         )
         self.face = Face(self)
+        self.hooks = Hooks(self, self._clock, self._rng, self._set_level)
         Control(router, self.face, self.ledger, self.functions)
+        Overview(
+            router,
+            status=self.face.status,
+            state=lambda: self.ledger.state,
+            loads=self.gossip.loads,
+            calls=lambda: self.functions.metrics(""),
+        )
         self._socket = UnixServer(self.home.socket, router, Audience.LOCAL)
         self._links.on_up(self._link_up)
         self._links.on_down(self._link_down)
@@ -309,11 +334,13 @@ class Controller:
                     ("functions", self.functions.run()),
                     ("announcer", self._announcer.run()),
                     ("discovery", self._discover()),
+                    ("hooks", self.hooks.run()),
                 )
             ]
             try:
                 await self._settle()
                 await self._socket.start()
+                self.hooks.begin()
                 self.state = "ready"
                 self._save_process_file()
                 self.is_ready = True
@@ -396,6 +423,7 @@ class Controller:
         elif self.state != "starting":
             self.voters.look()
             self.tips.changed()
+            self.hooks.look_leader()
 
     def _fail(self, error: OsirisError) -> None:
         if self._failure is None:
@@ -403,12 +431,14 @@ class Controller:
             _log.error("the controller must stop: %s", error)
             self._stop.set()
 
-    def _on_block(self, _block: Block, state: State) -> None:
+    def _on_block(self, block: Block, state: State) -> None:
         if self.ledger.failed is not None:
             self._fail(self.ledger.failed)
         self.tips.changed()
         self.voters.look()
         self.functions.look()
+        if self.state != "starting":
+            self.hooks.on_block(block, state)
         members = frozenset(state.members)
         if members != self._known_members:
             lost, self._known_members = self._known_members - members, members
@@ -431,7 +461,8 @@ class Controller:
             self._links.learn(hint.peer, hint.addresses)
             self._linker.look()
 
-    def _on_peer(self, _peer: str, _state: PeerState) -> None:
+    def _on_peer(self, peer: str, state: PeerState) -> None:
+        self.hooks.on_peer(peer, state)
         self.voters.look()
         self.functions.look()
 
@@ -444,6 +475,10 @@ class Controller:
         self._linker.look()
 
     # What the parts ask.
+
+    def peers_linked(self) -> list[str]:
+        """Return the members this node has a link to."""
+        return self._links.peers()
 
     def node_addresses(self) -> Mapping[str, Sequence[Multiaddr]]:
         """Return every node of the mesh, this one included, with what is known of where it answers."""
