@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from osiris_mesh.errors import UsageError
+from osiris_mesh.settings.gateway import GatewaySettings
 from osiris_mesh.settings.gossip import GossipSettings
 from osiris_mesh.settings.invoke import InvokeSettings
 from osiris_mesh.settings.ledger import LedgerSettings
@@ -19,6 +20,7 @@ from osiris_mesh.settings.runtime import RuntimeSettings
 
 __all__ = [
     "PRESETS",
+    "GatewaySettings",
     "GossipSettings",
     "InvokeSettings",
     "LedgerSettings",
@@ -41,6 +43,7 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     invoke: InvokeSettings = field(default_factory=InvokeSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
 
     @classmethod
     def preset(cls, name: str) -> Settings:
@@ -58,4 +61,5 @@ class Settings:
             ledger=LedgerSettings.preset(name),
             runtime=RuntimeSettings.preset(name),
             invoke=InvokeSettings.preset(name),
+            gateway=GatewaySettings.preset(name),
         )

@@ -1,0 +1,215 @@
+"""Calls over HTTP: arguments in, result out, no task of its own for a call on a warm instance.
+
+A body of msgpack is what the worker gets, and its answer is what the client gets, byte for byte. A body of JSON is
+bound against the function's signature here, so that a wrong argument is told before anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from osiris_mesh.codec import pack
+from osiris_mesh.errors import LimitExceeded, OsirisError, UsageError
+from osiris_mesh.function.signature import Signature
+from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway.http import types
+from osiris_mesh.gateway.http.problem import problem
+from osiris_mesh.gateway.http.route import JSON, MSGPACK, Ask, Output
+from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
+from osiris_mesh.link.router import Reply
+
+__all__ = ["CALL_HEADERS", "call", "map_"]
+
+CALL_HEADERS: Final = ("Osiris-Node", "Osiris-Version", "Osiris-Elapsed-Us", "Osiris-Warm")
+"""Headers of a call's answer."""
+_MAX_TIMEOUT_MS: Final = 7 * 24 * 3600 * 1000
+_MAX_SIGNATURES: Final = 1024
+_MAX_FACT: Final = 128
+_SHALLOW: Final = 100
+_decode_call = msgspec.json.Decoder(types.CallBody).decode
+_signatures: dict[bytes, Signature] = {}
+
+
+class _Waiting:
+    """A call under way, as the invoker's reply; the future has the packed result and its details."""
+
+    __slots__ = ("_cancel", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[tuple[bytes, dict[str, Any]]] = loop.create_future()
+        self._cancel: Callable[[], None] | None = None
+
+    def send(self, body: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result((body, {}))
+
+    def fail(self, error: OsirisError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        self._cancel = callback
+
+    def cancel(self) -> None:
+        if self._cancel is not None:
+            self._cancel()
+
+
+def _answered(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds: float) -> None:
+    assert type(reply) is _Waiting  # noqa: S101 - what begin was given
+    if not reply.future.done():
+        known = facts or {}
+        # Another node has measured its own part; what the client waited for is this node's figure.
+        known["elapsed_us"] = int(seconds * 1e6)
+        reply.future.set_result((result, known))
+
+
+async def _run(
+    ask: Ask, name: str, body: bytes, deadline: float | None, headers: Mapping[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    waiting = _Waiting(asyncio.get_running_loop())
+    ask.parts.calls.begin(
+        name, body, waiting, deadline=deadline, headers=headers, caller=ask.bearer.caller, answered=_answered
+    )
+    try:
+        return await waiting.future
+    except asyncio.CancelledError:
+        waiting.cancel()
+        raise
+
+
+async def call(ask: Ask) -> Output:
+    """Call a function."""
+    name = ask.names["name"]
+    given = ask.request.headers
+    packs = ask.media == MSGPACK
+    body = ask.body if packs else _bind(ask, name, ask.body)
+    if packs and not body:
+        raise UsageError("the body is not a packed [args, kwargs]")
+    headers: dict[str, Any] = {"details": True}
+    binding = given.get("Osiris-Binding")
+    if binding is not None:
+        headers["binding"] = _binding(binding)
+    if given.get("Osiris-Idempotent") is not None:
+        headers["idempotent"] = _flag(given["Osiris-Idempotent"])
+    result, facts = await _run(ask, name, body, _deadline(ask), headers)
+    accept = given.get("Accept")
+    as_msgpack = MSGPACK in accept if accept is not None and accept != "*/*" and "json" not in accept else packs
+    return Output(result if as_msgpack else packed_to_json(result), MSGPACK if as_msgpack else JSON, 200, _facts(facts))
+
+
+def _deadline(ask: Ask) -> float | None:
+    text = ask.request.headers.get("Osiris-Timeout-Ms")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= _MAX_TIMEOUT_MS and len(text) <= 12):
+        raise UsageError(f"Osiris-Timeout-Ms is not a number from 1 to {_MAX_TIMEOUT_MS}")
+    return ask.parts.clock.monotonic() + int(text) / 1000
+
+
+def _binding(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError("Osiris-Binding is not hexadecimal", fix="send the binding a resolve answered") from None
+
+
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise UsageError("Osiris-Idempotent is neither true nor false")
+    return text == "true"
+
+
+def _facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what is known of a call as headers; what another node says of itself is checked like any stranger's."""
+    found = [("Osiris-Elapsed-Us", str(facts["elapsed_us"]))] if "elapsed_us" in facts else []
+    for header, key in (("Osiris-Node", "node"), ("Osiris-Version", "version")):
+        value = facts.get(key)
+        if type(value) is str and len(value) <= _MAX_FACT and value.isascii() and value.isprintable():
+            found.append((header, value))
+    if "warm" in facts:
+        found.append(("Osiris-Warm", "true" if facts["warm"] is True else "false"))
+    return tuple(found)
+
+
+def _signature(spec: FunctionSpec) -> Signature:
+    known = _signatures.get(spec.digest)
+    if known is None:
+        if len(_signatures) >= _MAX_SIGNATURES:
+            _signatures.clear()
+        known = _signatures[spec.digest] = Signature.from_wire(spec.signature, spec.name)
+    return known
+
+
+def _bind(ask: Ask, name: str, data: bytes) -> bytes:
+    """Return the packed arguments of a JSON body.
+
+    Raises:
+        UsageError: Not such a body, or the arguments do not fit the signature.
+    """
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    if data:
+        try:
+            body = _decode_call(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UsageError(f"the body is not a call: {error}", fix='send {"args": […], "kwargs": {…}}') from None
+        args, kwargs = body.args, body.kwargs
+        # The forms of bytes have a dollar sign, which JSON may also write as an escape.
+        if b"$" in data or b"\\u" in data or data.count(b"[") + data.count(b"{") > _SHALLOW:
+            args, kwargs = from_json(args), {key: from_json(value) for key, value in kwargs.items()}
+    return _packed(_signature(ask.parts.calls.find(name)), args, kwargs, name)
+
+
+def _packed(signature: Signature, args: list[Any], kwargs: dict[str, Any], name: str) -> bytes:
+    try:
+        bound_args, bound_kwargs = signature.bind(args, kwargs)
+    except TypeError as error:
+        raise UsageError(str(error), fix=f"see its signature: GET /v1/resolve/{name}") from None
+    return pack([bound_args, bound_kwargs])
+
+
+async def map_(ask: Ask) -> types.MapResults:
+    """Call a function once for each item, some at a time; every item has a result or an error of its own.
+
+    Raises:
+        UsageError: An item does not fit the signature; nothing was sent.
+    """
+    settings = ask.parts.settings
+    name, body = ask.names["name"], ask.body
+    if len(body.items) > settings.map_items:
+        raise UsageError(
+            f"{len(body.items)} items are more than the {settings.map_items} of one map", fix="send several"
+        )
+    signature = _signature(ask.parts.calls.find(name))
+    bodies = [_packed(signature, [from_json(item)], {}, name) for item in body.items]
+    deadline = _deadline(ask)
+    results: list[Any] = [None] * len(bodies)
+    waiting = iter(range(len(bodies)))
+    size = 0
+
+    async def work() -> None:
+        nonlocal size
+        for at in waiting:
+            try:
+                if size > settings.call_body:
+                    raise LimitExceeded(
+                        f"the results of this map have more than {settings.call_body} bytes",
+                        limit="map",
+                        fix="send fewer items",
+                    )
+                packed, _ = await _run(ask, name, bodies[at], deadline, {})
+                size += len(packed)
+                results[at] = {"ok": True, "result": msgspec.Raw(packed_to_json(packed))}
+            except OsirisError as error:
+                results[at] = {"ok": False, "error": to_json(msgspec.to_builtins(problem(error)))}
+
+    workers = min(body.concurrency, settings.map_concurrency, len(bodies))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+    return types.MapResults(results)

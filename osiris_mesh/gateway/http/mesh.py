@@ -1,0 +1,124 @@
+"""Mesh, node and ledger: what they are, and what they can be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from osiris_mesh.errors import NotFound, UsageError
+from osiris_mesh.function.name import qualified
+from osiris_mesh.gateway.http import types
+from osiris_mesh.gateway.http.changes import record
+from osiris_mesh.gateway.http.route import Ask, Output
+from osiris_mesh.ledger.kinds import MemberRemove, MemberRole
+
+__all__ = [
+    "block",
+    "blocks",
+    "doctor",
+    "drain",
+    "health",
+    "leave",
+    "members",
+    "metrics",
+    "prometheus",
+    "remove_member",
+    "set_member_role",
+    "status",
+    "stop",
+    "sync",
+    "verify",
+]
+
+
+async def health(ask: Ask) -> Output:
+    """Answer 200 while this controller serves, 503 while it drains, stops or has no quorum to start with."""
+    state = ask.parts.node.status()["state"]
+    return Output(msgspec.json.encode({"state": state}), status=200 if state == "ready" else 503)
+
+
+async def status(ask: Ask) -> Any:
+    """Return how the mesh stands."""
+    return ask.parts.node.status()
+
+
+async def members(ask: Ask) -> Any:
+    """Return the members."""
+    return {"members": ask.parts.node.status()["members"]}
+
+
+def _peer(ask: Ask) -> str:
+    peer = ask.names["peer"]
+    if peer not in ask.parts.book.state.members:
+        raise NotFound(f"no member has the peer id {peer[:80]}", fix="GET /v1/members lists them")
+    return peer
+
+
+async def remove_member(ask: Ask) -> types.Changed:
+    """Remove a member: every node cuts its links."""
+    receipt = await record(ask, [MemberRemove(_peer(ask))], ask.body.entries)
+    return types.Changed(receipt.height)
+
+
+async def set_member_role(ask: Ask) -> types.Changed:
+    """Say what a member may become."""
+    receipt = await record(ask, [MemberRole(_peer(ask), ask.body.role)], ask.body.entries)
+    return types.Changed(receipt.height)
+
+
+async def doctor(ask: Ask) -> Any:
+    """Return what is wrong with this node."""
+    return {"checks": await ask.parts.node.diagnose()}
+
+
+async def sync(ask: Ask) -> Any:
+    """Catch up with the mesh."""
+    return await ask.parts.node.sync()
+
+
+async def drain(ask: Ask) -> Any:
+    """Take no more work."""
+    return await ask.parts.node.drain()
+
+
+async def leave(ask: Ask) -> Any:
+    """Leave the mesh."""
+    return await ask.parts.node.leave()
+
+
+async def stop(ask: Ask) -> Any:
+    """Begin to stop."""
+    return ask.parts.node.request_stop()
+
+
+async def metrics(ask: Ask) -> Any:
+    """Return figures of calls."""
+    name = qualified(ask.query.name) if ask.query.name else ""
+    if name and name not in ask.parts.book.state.functions:
+        raise NotFound(f"there is no function {name}", fix="GET /v1/functions lists what there is")
+    return {"samples": ask.parts.functions.metrics(name)}
+
+
+async def prometheus(ask: Ask) -> Output:
+    """Return the exposition for Prometheus."""
+    media, body = ask.parts.metrics()
+    return Output(body, media)
+
+
+async def blocks(ask: Ask) -> Any:
+    """Return blocks of the ledger."""
+    return {"blocks": ask.parts.book.log(ask.query.start, ask.query.limit)}
+
+
+async def block(ask: Ask) -> Any:
+    """Return one block with every field of its entries."""
+    text = ask.names["height"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise UsageError(f"{text[:40]!r} is not a height", fix="a number from 1")
+    return ask.parts.book.show(int(text))
+
+
+async def verify(ask: Ask) -> Any:
+    """Check the whole stored chain."""
+    return await ask.parts.book.verify()

@@ -1,0 +1,151 @@
+"""What the HTTP face asks the other parts of the controller; everything is called on the loop's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from osiris_mesh.clock import Clock
+from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway import control
+from osiris_mesh.gateway.events import Reader
+from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.ledger.permissions import Grants
+from osiris_mesh.link import Caller
+from osiris_mesh.link.router import Reply
+from osiris_mesh.runtime.bundle import Bundle
+from osiris_mesh.settings.gateway import GatewaySettings
+
+__all__ = ["Builds", "Calls", "Events", "Functions", "Parts", "Policy", "Principal"]
+
+
+class Principal(Protocol):
+    """Who asks; :class:`osiris_mesh.ledger.principal.Principal` is one."""
+
+    @property
+    def kind(self) -> str:
+        """``user``, ``api_token``, ``client``, ``node`` or ``nobody``."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """His name."""
+        ...
+
+    @property
+    def owner(self) -> bytes:
+        """Public key of the user behind him."""
+        ...
+
+    @property
+    def grants(self) -> Grants:
+        """What he holds."""
+        ...
+
+    def may(self, permission: str, subject: str = "") -> bool:
+        """Say whether he has a permission: for the function ``subject``, or without limit if there is none."""
+        ...
+
+    def may_some(self, permission: str) -> bool:
+        """Say whether he has a permission for anything at all."""
+        ...
+
+
+class Policy(Protocol):
+    """Who may do what; :class:`osiris_mesh.access.policy.Policy` is one."""
+
+    def bearer(self, token_text: str) -> Principal | None:
+        """Return whose token this is; None if it is nobody's."""
+        ...
+
+    def key_of(self, token_text: str) -> KeyPair:
+        """Return the key with which entries are signed for the bearer."""
+        ...
+
+
+class Functions(control.Functions, Protocol):
+    """The runtime."""
+
+    async def store(self, data: bytes) -> bytes:
+        """Put a bundle into the library of this node; return its digest."""
+        ...
+
+    async def load(self, digest: bytes) -> bytes:
+        """Return a bundle of this node's library; NotFound."""
+        ...
+
+
+class Calls(Protocol):
+    """The invoker."""
+
+    def find(self, name: str) -> FunctionSpec:
+        """Return the version a name means; NotFound."""
+        ...
+
+    def resolve(self, name: str) -> dict[str, Any]:
+        """Return what a caller must know of a function."""
+        ...
+
+    def begin(
+        self,
+        name: str,
+        body: bytes,
+        reply: Reply,
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+        caller: Caller,
+        answered: Callable[[Reply, bytes, dict[str, Any] | None, float], None] | None = None,
+    ) -> None:
+        """Have one call run; see :meth:`osiris_mesh.invoke.invoker.Invoker.begin`."""
+        ...
+
+
+class Builds(Protocol):
+    """Builds bundles from sources, a few at a time."""
+
+    async def run(self, build: Callable[[], list[Bundle]]) -> list[Bundle]:
+        """Build in a thread; Overloaded."""
+        ...
+
+
+class Events(Protocol):
+    """The bus of events."""
+
+    def subscribe(self, patterns: Sequence[str] = ("*",), after: int | None = None) -> Reader:
+        """Read events as they come."""
+        ...
+
+    def history(self, patterns: Sequence[str] = ("*",), after: int = 0) -> Sequence[Any]:
+        """Return what is remembered after a sequence number, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one controller.
+
+    Attributes:
+        node: The controller itself.
+        book: Its ledger.
+        functions: Its runtime.
+        calls: Its invoker.
+        policy: Who may do what.
+        events: Its bus.
+        metrics: Returns content type and body of ``/metrics``.
+        builds: Where functions are built from source.
+        settings: Bounds.
+        clock: Time.
+    """
+
+    node: control.Node
+    book: control.Book
+    functions: Functions
+    calls: Calls
+    policy: Policy
+    events: Events
+    metrics: Callable[[], tuple[str, bytes]]
+    builds: Builds
+    settings: GatewaySettings
+    clock: Clock

@@ -1,0 +1,401 @@
+"""The server: from a request to its handler and back.
+
+aiohttp's low-level server parses and writes; what lies between is one function without middleware, because a call on a
+warm instance takes less time than a chain of them. In order, each for the sake of the next: Host and Origin (a page
+must learn nothing), bearer, permission, size, body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from osiris_mesh.errors import Denied, InternalError, OsirisError, Overloaded, Unavailable, UsageError
+from osiris_mesh.gateway import config_keys
+from osiris_mesh.gateway.http.bearer import Bearers
+from osiris_mesh.gateway.http.calls import CALL_HEADERS
+from osiris_mesh.gateway.http.describe import PROBLEM
+from osiris_mesh.gateway.http.guard import is_local_host, is_loopback, same_origin
+from osiris_mesh.gateway.http.listener import Listener
+from osiris_mesh.gateway.http.parts import Parts
+from osiris_mesh.gateway.http.problem import Anonymous, NoMethod, TooLarge, Unsupported, encode, retry_after, status_of
+from osiris_mesh.gateway.http.route import BEARER, JSON, PUBLIC, Ask, Output, Route, Table
+from osiris_mesh.gateway.http.routes import ROUTES
+
+__all__ = ["HttpServer"]
+
+_log = logging.getLogger(__name__)
+_HEADERS: Final = {
+    "Server": "osiris-mesh",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_EXPOSED: Final = ", ".join((*CALL_HEADERS, "Retry-After"))
+_ALLOWED: Final = (
+    "Authorization, Content-Type, Accept, Last-Event-ID, Osiris-Timeout-Ms, Osiris-Binding, Osiris-Idempotent"
+)
+_PREFLIGHT_SECONDS: Final = "600"
+_LARGE_ANSWER: Final = 64 << 10
+_encode = msgspec.json.Encoder().encode
+
+
+class _Connection(RequestHandler):
+    """One connection; what can't be parsed is answered like every other error."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        del request
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("a request failed", exc_info=exc)
+            error: OsirisError = InternalError(
+                "the request failed inside the controller", fix="see the controller's log"
+            )
+        else:
+            error = UsageError(f"the request is not HTTP this server reads: {(message or '')[:200]}")
+        response = web.Response(body=encode(error), status=status_of(error), content_type=PROBLEM, headers=_HEADERS)
+        response.force_close()
+        return response
+
+
+class _Full(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a server makes
+        transport.abort()
+
+
+class _Server(web.Server):
+    """aiohttp's server with a bound on its connections."""
+
+    def __init__(self, handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]], parts: Parts) -> None:
+        settings = parts.settings
+        self._most = settings.connections
+        self._kwargs_own: dict[str, Any] = {
+            "keepalive_timeout": settings.read_s,
+            "max_line_size": settings.header_line,
+            "max_field_size": settings.header_line,
+            "max_headers": settings.headers,
+            "auto_decompress": False,
+            "access_log": None,
+            "lingering_time": 1.0,
+        }
+        super().__init__(handler, handler_cancellation=True)
+
+    def __call__(self) -> Any:
+        if len(self._connections) >= self._most:
+            return _Full()
+        return _Connection(self, loop=self._loop, **self._kwargs_own)
+
+
+class HttpServer:
+    """The HTTP face of one controller.
+
+    Args:
+        parts: What it asks.
+        listener: Where it listens; it is bound already.
+
+    Attributes:
+        address: ``http://HOST:PORT`` or ``https://HOST:PORT``.
+    """
+
+    def __init__(self, parts: Parts, listener: Listener) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._clock = parts.clock
+        self._listener = listener
+        self.address = listener.url
+        self._table = Table(ROUTES)
+        self._bearers = Bearers(parts)
+        self._checks_host = is_loopback(listener.host) and not listener.proxied
+        self._tls = listener.tls is not None
+        self._headers = dict(_HEADERS)
+        if self._tls:
+            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+        self._draining = False
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._servers: list[asyncio.Server] = []
+        self._server: _Server | None = None
+
+    # Running.
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self._server = _Server(self._handle, self._parts)
+        loop = asyncio.get_running_loop()
+        for each in self._listener.sockets:
+            self._servers.append(
+                await loop.create_server(
+                    self._server, sock=each, ssl=self._listener.tls, ssl_handshake_timeout=10.0 if self._tls else None
+                )
+            )
+
+    async def drain(self, seconds: float) -> bool:
+        """Answer new requests 503, end streams, and wait for what is under way; say whether all was done in time."""
+        self._draining = True
+        for server in self._servers:
+            server.close()
+        for task in self._streams:
+            task.cancel()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._draining = True
+        for server in self._servers:
+            server.close()
+        if self._server is not None:
+            await self._server.shutdown(0.2)
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+        self._listener.close()
+
+    # Requests.
+
+    async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        headers = self._headers
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            headers = self._check_origin(request)
+            if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+                return self._preflight(request, headers)
+            return await self._answer(request, headers)
+        except OsirisError as error:
+            return self._problem(error, headers)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - the outermost edge of a request
+            _log.exception("a request failed", extra={"method": request.method, "path": request.path[:200]})
+            return self._problem(InternalError("the request failed inside the controller", fix="see its log"), headers)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _answer(self, request: BaseRequest, headers: dict[str, str]) -> web.StreamResponse:
+        if self._draining:
+            raise Unavailable("the controller stops", fix="ask another node", maybe=False)
+        path, _, query = request.raw_path.partition("?")
+        try:
+            route, names = self._table.find(request.method, path)
+        except OsirisError:
+            # Who has no bearer does not learn what there is.
+            self._bearer(request)
+            raise
+        bearer: Any = None
+        if route.permission != PUBLIC:
+            bearer = self._bearer(request)
+            if route.permission != BEARER:
+                bearer.require(route.permission, names.get("name", ""))
+        media, body = await self._body(request, route)
+        ask = Ask(
+            self._parts,
+            bearer,
+            names,
+            _query(route, query) if route.query is not None else None,
+            body,
+            media,
+            request,
+            headers,
+        )
+        if route.stream:
+            answer = await self._stream(route, ask)
+        else:
+            answer = await route.handler(ask)
+        if isinstance(answer, Output):
+            return await self._send(request, answer.status, answer.body, answer.media, headers, answer.headers)
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        return await self._send(request, 200, _encode(answer), JSON, headers, ())
+
+    def _bearer(self, request: BaseRequest) -> Any:
+        return self._bearers.of(request.headers.get("Authorization"), self._clock.monotonic())
+
+    async def _stream(self, route: Route, ask: Ask) -> Any:
+        if len(self._streams) >= self._settings.streams:
+            raise Overloaded("there are too many streams", fix="try again", retry_after_ms=5000)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a handler runs in one
+        self._streams.add(task)
+        try:
+            return await route.handler(ask)
+        finally:
+            self._streams.discard(task)
+
+    async def _body(self, request: BaseRequest, route: Route) -> tuple[str, Any]:
+        """Return the media type and the body: decoded where it is JSON with a type of its own, else bytes."""
+        given = request.headers
+        takes = route.body is not None or route.accepts
+        if not takes:
+            if request.body_exists and (request.content_length or 0) > 0:
+                raise UsageError(f"{route.method} {route.path} takes no body")
+            return "", None
+        most = self._settings.call_body if route.large else self._settings.body
+        length = request.content_length
+        if length is not None and length > most:
+            raise _too_large(most)
+        if "Content-Encoding" in given:
+            raise Unsupported("a body is sent as it is, without Content-Encoding")
+        data = await self._read(request, most) if request.body_exists else b""
+        media = request.content_type if "Content-Type" in given else JSON
+        if media in route.accepts:
+            return media, data
+        if media != JSON or route.body is None:
+            accepted = [*([JSON] if route.body is not None else []), *route.accepts]
+            raise Unsupported(f"a body of {media[:100]} is not taken here", fix=f"send {' or '.join(accepted)}")
+        if route.accepts and route.permission == "function.call":
+            return media, data
+        try:
+            return media, msgspec.json.decode(data or b"{}", type=route.body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UsageError(f"the body is not what is taken here: {error}", fix="see GET /v1/openapi.json") from None
+
+    async def _read(self, request: BaseRequest, most: int) -> bytes:
+        content = request.content
+        if content.is_eof() and content.total_bytes <= most:
+            # It came with the head, as small ones do: no timer, no copy.
+            return content.read_nowait()
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.read_s):
+                while piece := await content.readany():
+                    size += len(piece)
+                    if size > most:
+                        raise _too_large(most)
+                    pieces.append(piece)
+        except TimeoutError:
+            raise UsageError(
+                f"the body did not arrive in {self._settings.read_s:g} s", fix="send it faster, or in several requests"
+            ) from None
+        except (web.RequestPayloadError, web.PayloadAccessError) as error:
+            raise UsageError(f"the body can't be read: {error}") from None
+        return b"".join(pieces)
+
+    # Answers.
+
+    async def _send(
+        self,
+        request: BaseRequest,
+        status: int,
+        body: bytes,
+        media: str,
+        headers: dict[str, str],
+        more: tuple[tuple[str, str], ...],
+    ) -> web.Response:
+        found = {**headers, "Content-Type": media}
+        if more:
+            found.update(more)
+        response = web.Response(body=body, status=status, headers=found)
+        if len(body) > _LARGE_ANSWER:
+            # A client that takes nothing must not hold it in memory for ever.
+            async with asyncio.timeout(self._settings.write_s):
+                await response.prepare(request)
+                await response.write_eof()
+        return response
+
+    def _problem(self, error: OsirisError, headers: dict[str, str]) -> web.Response:
+        status = status_of(error)
+        found = {**headers, "Content-Type": PROBLEM}
+        if isinstance(error, Anonymous):
+            found["WWW-Authenticate"] = 'Bearer realm="osiris-mesh"'
+        elif isinstance(error, NoMethod):
+            found["Allow"] = str(error.details["allow"])
+        elif status in {429, 503}:
+            found["Retry-After"] = str(retry_after(error, self._settings.retry_after_s))
+        response = web.Response(body=encode(error), status=status, headers=found)
+        if self._draining or isinstance(error, TooLarge):
+            response.force_close()
+        return response
+
+    # Browsers.
+
+    def _check_origin(self, request: BaseRequest) -> dict[str, str]:
+        """Return the headers of the answer.
+
+        Raises:
+            Denied: The Host is not this machine, or the Origin is not accepted.
+        """
+        given = request.headers
+        host = given.get("Host", "")
+        if self._checks_host and not is_local_host(host, self._listener.host):
+            raise Denied(
+                f"the Host header names {host[:100]!r}, which is not this machine",
+                fix="ask for localhost, or put a proxy in front and say so with --http-proxy",
+            )
+        origin = given.get("Origin")
+        if origin is None:
+            return self._headers
+        if same_origin(origin, host, tls=self._tls):
+            return self._headers
+        allowed = config_keys.read(self._parts.book.state.settings, "http.allowed_origins") or ()
+        if origin.lower() not in allowed:
+            raise Denied(
+                f"pages of {origin[:100]!r} may not use this mesh",
+                fix="an operator allows an origin with: osiris-mesh config set http.allowed_origins ORIGIN",
+            )
+        return self._headers | {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": _EXPOSED,
+            "Vary": "Origin",
+        }
+
+    def _preflight(self, request: BaseRequest, headers: dict[str, str]) -> web.Response:
+        if "Access-Control-Allow-Origin" not in headers:
+            raise Denied("a preflight request comes from a page of another origin; this one does not")
+        methods = sorted({route.method for route in ROUTES})
+        found = headers | {
+            "Access-Control-Allow-Methods": ", ".join(methods),
+            "Access-Control-Allow-Headers": _ALLOWED,
+            "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+        }
+        del request
+        return web.Response(status=204, headers=found)
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(
+        f"the body has more than the {most} bytes taken here", fix="send less, or in several requests", limit=most
+    )
+
+
+def _query(route: Route, text: str) -> Any:
+    from urllib.parse import parse_qsl  # noqa: PLC0415 - beside its only use
+
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=32)
+    except ValueError as error:
+        raise UsageError(f"the query can't be read: {error}") from None
+    values: dict[str, str] = {}
+    for key, value in pairs:
+        if key in values:
+            raise UsageError(f"the query has {key[:64]!r} twice")
+        values[key] = value
+    try:
+        return msgspec.convert(values, route.query, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the query is not what is taken here: {error}", fix="see GET /v1/openapi.json") from None
