@@ -45,14 +45,15 @@ async def _run(home: Home, ready: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     options = NodeOptions.load(home)
-    with _logging(home, options.name):
-        return await _control(Controller(home, options), stop, ready)
+    own = os.environ.get("OSIRIS_LOG", "info")
+    with _logging(home, options.name, own) as logs:
+        controller = Controller(home, options, set_level=lambda level: logs.set_level(level or own))
+        return await _control(controller, stop, ready)
 
 
-def _logging(home: Home, name: str) -> Logging:
+def _logging(home: Home, name: str, level: str) -> Logging:
     """Log to stderr, or, where stderr is the home's own log file, to that with bounded size."""
     path = home.logs / "node.log"
-    level = os.environ.get("OSIRIS_LOG", "info")
     try:
         detached = os.path.samestat(path.stat(), os.fstat(2))
     except OSError:

@@ -24,7 +24,7 @@ from osiris_mesh.access.gate import Gate
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
 from osiris_mesh.gateway.control import Control
-from osiris_mesh.gateway.tracing import start_tracing
+from osiris_mesh.gateway.tracing import Tracing, start_tracing
 from osiris_mesh.gossip import Gossip, PeerState
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair
@@ -90,6 +90,7 @@ class Controller:
         self._clock = clock
         self.settings = Settings.preset(options.preset)
         self._set_level = set_level
+        self._tracing: Tracing | None = None
         self._rng = random.SystemRandom()
         self._key = KeyPair.load(home.node_key)
         self.me = peer_id(self._key.public)
@@ -155,6 +156,8 @@ class Controller:
             await self.raft.stop()
             await self.ledger.close()
             await self._links.close()
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
         if self._left:
             _forget_mesh(self.home)
         if self._failure is not None:

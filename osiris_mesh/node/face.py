@@ -46,21 +46,35 @@ class Face:
             "http": None,
         }
 
+    def leadership(self) -> tuple[str, int, tuple[str, ...], bool]:
+        """Return the leader's peer id (or an empty text), the term, the voters, and whether writes can succeed."""
+        node = self._node
+        raft = node.raft.status()
+        if node.me in raft.voters:
+            return raft.leader or "", raft.term, raft.voters, raft.quorum
+        # A follower takes no part in Raft: what the voters say of themselves is all there is to know.
+        newest = node.tips.newest_term()
+        if newest is None:
+            return "", raft.term, (), False
+        return newest.leader, newest.term, newest.voters, bool(newest.leader) and node.gossip.alive(newest.leader)
+
+    def states(self) -> dict[str, str]:
+        """Return what gossip knows of every member: alive, suspect, dead, left, or unknown."""
+        view = self._node.gossip.view() | {self._node.me: PeerState.ALIVE}
+        return {
+            peer: _STATES.get(view.get(peer, PeerState.UNKNOWN), "unknown") for peer in self._node.ledger.state.members
+        }
+
     def status(self) -> dict[str, Any]:
         """Return the map of ``status``."""
         node = self._node
-        raft, ledger = node.raft.status(), node.ledger
-        leader, term, voters, quorum = raft.leader or "", raft.term, raft.voters, raft.quorum
-        if node.me not in voters:
-            # A follower takes no part in Raft: what the voters say of themselves is all there is to know.
-            newest = node.tips.newest_term()
-            leader, term, voters = ("", term, ()) if newest is None else (newest.leader, newest.term, newest.voters)
-            quorum = bool(leader) and node.gossip.alive(leader)
-        view = node.gossip.view()
+        ledger = node.ledger
+        leader, term, voters, quorum = self.leadership()
+        states = self.states()
         members = [
             member_view(
                 member,
-                state="alive" if member.peer == node.me else _STATES.get(view.get(member.peer), "unknown"),  # type: ignore[arg-type]
+                state=states[member.peer],
                 voter=member.peer in voters,
                 leader=member.peer == leader,
             )

@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.codec import pack
-from osiris_mesh.errors import NotFound, OsirisError, UsageError
+from osiris_mesh.errors import CheckFailed, NotFound, OsirisError, UsageError
 from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway.readings import Demand
 from osiris_mesh.gossip import FunctionLoad, Gossip
 from osiris_mesh.identity.home import Home
 from osiris_mesh.invoke.invoker import Invoker
 from osiris_mesh.invoke.peers import LinkPeers
 from osiris_mesh.invoke.placement import share
 from osiris_mesh.invoke.state_view import StateView
+from osiris_mesh.invoke.trace import Tracer
 from osiris_mesh.ledger.ledger import Ledger
 from osiris_mesh.link import Caller, Links, Router, Stream
 from osiris_mesh.runtime.bundle import Bundle
@@ -70,6 +72,7 @@ class Functions:
         settings: All sections.
         clock: Time.
         rng: Draws between nodes.
+        tracer: Records spans of calls, or None.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Functions:
         settings: Settings,
         clock: Clock,
         rng: random.Random,
+        tracer: Tracer | None = None,
     ) -> None:
         self._me = me
         self._ledger = ledger
@@ -100,10 +104,17 @@ class Functions:
             settings=settings.invoke,
             clock=clock,
             rng=rng,
+            tracer=tracer,
         )
         self._invoker.register(router)
         self._wake = asyncio.Event()
         self._draining = False
+        self._failed_tests: Callable[[FunctionSpec, str, str], None] | None = None
+
+    @property
+    def invoker(self) -> Invoker:
+        """What takes calls."""
+        return self._invoker
 
     # Running.
 
@@ -165,6 +176,20 @@ class Functions:
         )
         return tuple(sorted(rows))
 
+    def demand(self) -> dict[str, Demand]:
+        """Return what runs here by function, all its versions together."""
+        found: dict[str, Demand] = {}
+        for pool in self._runtime.pools():
+            here, name = pool.here(), pool.spec.name
+            row = found.get(name, Demand())
+            found[name] = Demand(
+                row.instances + here.instances,
+                row.in_flight + here.in_flight,
+                row.queued + here.queued,
+                row.refused + pool.refused,
+            )
+        return found
+
     def summary(self) -> list[dict[str, Any]]:
         """Return name, active version and instances of every function, for ``status``."""
         return [
@@ -199,8 +224,23 @@ class Functions:
 
     async def test(self, digest: bytes) -> dict[str, Any]:
         """Run a bundle's deploy-time tests here."""
-        report = (await self._runtime.run_tests(digest)).to_wire()
+        try:
+            report = (await self._runtime.run_tests(digest)).to_wire()
+        except OsirisError as error:
+            self._tests_failed(digest, error.code, error.what)
+            raise
+        if not report["ok"]:
+            names = [str(test["name"]) for test in report["tests"] if not test["ok"]]
+            self._tests_failed(digest, CheckFailed.code, f"failed: {', '.join(names)}")
         return report | {"results": report["tests"]}
+
+    def on_failed_tests(self, callback: Callable[[FunctionSpec, str, str], None]) -> None:
+        """Call ``callback`` with specification, code and reason when a deployment's tests fail here."""
+        self._failed_tests = callback
+
+    def _tests_failed(self, digest: bytes, code: str, why: str) -> None:
+        if self._failed_tests is not None and self._library.has(digest):
+            self._failed_tests(Bundle.parse(self._library.get(digest)).spec, code, why)
 
     def instances(self, name: str) -> dict[str, int]:
         """Return running instances by peer id, as gossip tells of the others and the runtime of this node."""

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from osiris_mesh.errors import Conflict, UsageError
+from osiris_mesh.gateway.http.exposure import check_exposure
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.multiaddr import Multiaddr, parse_host_port
 from osiris_mesh.settings import PRESETS
 
-__all__ = ["DEFAULT_LISTEN", "MeshFile", "NodeOptions", "node_name", "write_private"]
+__all__ = ["DEFAULT_LISTEN", "HTTP_OFF", "MeshFile", "NodeOptions", "node_name", "write_private"]
 
 DEFAULT_LISTEN: Final = "0.0.0.0:7411"
+HTTP_OFF: Final = "off"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
@@ -74,16 +76,28 @@ class NodeOptions:
     Attributes:
         name: Name of the node for people; made from the machine's name and the home's where none is given.
         listen: ``HOST:PORT`` of links, TCP and UDP; port 0 becomes the chosen one once bound.
+        http: ``HOST:PORT`` of the HTTP face, or ``off``; empty: 127.0.0.1:7480, or any free port if that one is taken.
+            Port 0 becomes the chosen one once bound. Beyond loopback it takes a certificate, or a proxy.
+        http_cert: PEM file of the certificate the HTTP face speaks TLS with.
+        http_key: PEM file of its key.
+        http_proxy: A reverse proxy in front of the HTTP face ends TLS and checks the Host header.
         mdns: Announce and look for members by mDNS.
         seeds: Multiaddrs of members to try besides the saved ones.
         preset: Settings preset.
+        otlp: Base URL of an OpenTelemetry collector (OTLP over HTTP) that spans of calls are sent to; empty for none,
+            unless the environment names one.
     """
 
     name: str = ""
     listen: str = DEFAULT_LISTEN
+    http: str = ""
+    http_cert: str = ""
+    http_key: str = ""
+    http_proxy: bool = False
     mdns: bool = True
     seeds: tuple[str, ...] = ()
     preset: str = "lan"
+    otlp: str = ""
 
     def check(self) -> NodeOptions:
         """Return these options.
@@ -94,11 +108,24 @@ class NodeOptions:
         if self.name:
             node_name(self.name)
         parse_host_port(self.listen)
+        self._check_http()
         for seed in self.seeds:
             Multiaddr.parse(seed)
+        if self.otlp and not self.otlp.startswith(("http://", "https://")):
+            raise UsageError(f"{self.otlp!r} is no URL of a collector", fix="write it like http://127.0.0.1:4318")
         if self.preset not in PRESETS:
             raise UsageError(f"no preset is called {self.preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
         return self
+
+    def _check_http(self) -> None:
+        if bool(self.http_cert) != bool(self.http_key):
+            raise UsageError("TLS takes a certificate and its key", fix="give both --http-cert and --http-key")
+        if self.http == HTTP_OFF:
+            if self.http_cert or self.http_proxy:
+                raise UsageError("there is no HTTP to speak TLS, or to stand behind a proxy", fix="leave out --http off")
+        elif self.http:
+            host, _ = parse_host_port(self.http)
+            check_exposure(host, tls=bool(self.http_cert), proxied=self.http_proxy)
 
     def named(self, home: Home) -> NodeOptions:
         """Return these options with a name, made up if none was given."""

@@ -191,6 +191,7 @@ class Pool:
         core: The decisions.
         workers: The process of each ready instance.
         limit_s: Seconds one call may take.
+        refused: Calls refused because too many waited.
         zygote_ms: How long the last start of its zygote took, milliseconds; 0 before the first.
     """
 
@@ -208,6 +209,7 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.limit_s = spec.timeout_ms / 1000
         self.zygote_ms = 0.0
+        self.refused = 0
         self.workers: dict[Instance, Worker] = {}
         self.core = Instances(
             PoolLimits(
@@ -388,6 +390,7 @@ class Pool:
         if reason is not None:
             raise OsirisError.from_wire(reason.to_wire())
         if self._draining or self.core.queue_full:
+            self.refused += not self._draining
             what = "this node is draining" if self._draining else f"{self.core.queued} calls wait for it already"
             raise Overloaded(f"{self.spec.name} can't take the call: {what}", fix="try again", retry_after_ms=_RETRY_MS)
 

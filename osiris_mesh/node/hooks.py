@@ -1,0 +1,202 @@
+"""What others hook into: events, alert rules, webhooks and metrics of one node, fed from its other parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import osiris_mesh
+from osiris_mesh.clock import Clock
+from osiris_mesh.errors import UsageError
+from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway import config_keys
+from osiris_mesh.gateway.alerts import Alerts, Fired, Transition
+from osiris_mesh.gateway.events import Bus, Event
+from osiris_mesh.gateway.metrics import Metrics
+from osiris_mesh.gateway.readings import Rates, Readings, figures
+from osiris_mesh.gateway.webhooks import Webhooks
+from osiris_mesh.gossip import PeerState
+from osiris_mesh.ledger.block import Block
+from osiris_mesh.ledger.state import State
+from osiris_mesh.node.news import News
+
+if TYPE_CHECKING:
+    from osiris_mesh.node.controller import Controller
+
+__all__ = ["Hooks"]
+
+_LOOK_SECONDS: Final = 1.0
+_ALERT_SECONDS: Final = 5.0
+_WHY: Final = 500
+_log = logging.getLogger(__name__)
+
+
+class Hooks:
+    """The hooks of one node.
+
+    Args:
+        controller: Whose; its parts up to the functions are built.
+        clock: Time.
+        rng: Jitter.
+        set_level: Sets what this process logs from; None: nobody can.
+
+    Attributes:
+        bus: Where events are published and read.
+        metrics: What ``/metrics`` shows.
+        webhooks: Where events go.
+    """
+
+    def __init__(
+        self, controller: Controller, clock: Clock, rng: random.Random, set_level: Callable[[str], None] | None = None
+    ) -> None:
+        self._node = controller
+        self._clock = clock
+        self._set_level = set_level
+        self._level = ""
+        self._settings: Mapping[str, str] | None = None
+        self._news = News(clock.monotonic())
+        self._rates = Rates()
+        self._alerts = Alerts()
+        self._next_alerts = 0.0
+        self.bus = Bus(clock)
+        self.metrics = Metrics(self.readings)
+        self.webhooks = Webhooks(
+            controller.me,
+            controller.options.name,
+            controller.network_key,
+            lambda: (controller.ledger.state.mesh_id, controller.ledger.state.name),
+            clock,
+            rng,
+        )
+        self.bus.on(self.webhooks.on_event)
+        controller.functions.on_failed_tests(self._deploy_failed)
+
+    # Running.
+
+    def begin(self) -> None:
+        """Take in the ledger as it stands, which is no news, and look about from now on."""
+        state = self._node.ledger.state
+        self._news = News(self._clock.monotonic())
+        self._news.know(state)
+        self._configure(state.settings)
+
+    async def run(self) -> None:
+        """Look about every second, and deliver webhooks, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.webhooks.run(), name="webhooks")
+            while True:
+                if self._settings is not None:
+                    self._look()
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        functions = self._node.functions
+        self.look_leader()
+        self._publish(self._news.running(functions.running()))
+        refused = {name: demand.refused for name, demand in functions.demand().items() if demand.refused}
+        if functions.invoker.refused:
+            refused[""] = functions.invoker.refused
+        self._publish(self._news.refused(refused, now))
+        if now >= self._next_alerts:
+            self._next_alerts = now + _ALERT_SECONDS
+            rates = self._rates.look(functions.invoker.meter.tallies, now)
+            self._tell(self._alerts.look(figures(self.readings(), rates), now))
+
+    # What happens.
+
+    def on_peer(self, peer: str, state: PeerState) -> None:
+        """Take in what gossip knows of a node now."""
+        member = self._node.ledger.state.members.get(peer)
+        if member is not None and peer != self._node.me:
+            self._publish(self._news.peer(peer, member.name, state))
+
+    def on_block(self, block: Block, state: State) -> None:
+        """Take in a block."""
+        self._publish(self._news.block(block, state, self._clock.time_ms()))
+        if state.settings != self._settings:
+            self._configure(state.settings)
+
+    def look_leader(self) -> None:
+        """See who leads."""
+        leader, term, _, quorum = self._node.face.leadership()
+        followed = leader if quorum else ""
+        self.webhooks.leader(followed)
+        self._publish(self._news.leadership(followed, term, self._clock.monotonic()))
+
+    def _deploy_failed(self, spec: FunctionSpec, code: str, why: str) -> None:
+        fields = {"function": spec.name, "version": spec.version, "code": code, "why": why[:_WHY]}
+        self._publish([Event("deploy.failed", fields)])
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
+        self._settings = dict(settings)
+        self.webhooks.configure(config_keys.webhooks(settings))
+        self._tell(self._alerts.set_rules(config_keys.alert_rules(settings), self._clock.monotonic()))
+        invoker = self._node.functions.invoker
+        if "max_retries" in settings:
+            invoker.attempts = 1 + config_keys.read(settings, "max_retries")
+        else:
+            invoker.attempts = self._node.settings.invoke.attempts
+        level = config_keys.read(settings, "log.level") if "log.level" in settings else ""
+        if level != self._level and self._set_level is not None:
+            self._level = level
+            with contextlib.suppress(UsageError):
+                self._set_level(level)
+
+    def _tell(self, transitions: list[Transition]) -> None:
+        for one in transitions:
+            fields = {"alert": one.alert, "rule": one.rule.text, "figure": one.rule.figure, "subject": one.subject}
+            if isinstance(one, Fired):
+                value = round(one.value, 6)
+                self._publish([Event("alert.firing", fields | {"value": value})])
+                if one.rule.figure == "function.error_rate":
+                    told = {"function": one.subject, "value": value, "alert": one.alert, "rule": one.rule.text}
+                    self._publish([Event("function.error_rate", told)])
+            else:
+                self._publish([Event("alert.resolved", fields | {"seconds": round(one.seconds, 1)})])
+
+    def _publish(self, events: list[Event]) -> None:
+        for event in events:
+            stamped = self.bus.publish(event)
+            _log.info(event.name, extra={"sequence": stamped.sequence, "fields": dict(event.fields)})
+
+    # What others ask.
+
+    def readings(self) -> Readings:
+        """Return this moment of the node."""
+        node = self._node
+        status, ledger, functions = node.raft.status(), node.ledger, node.functions
+        leader, term, voters, quorum = node.face.leadership()
+        return Readings(
+            peer=node.me,
+            node=node.options.name,
+            version=osiris_mesh.__version__,
+            calls=functions.invoker.meter.tallies,
+            forgotten=functions.invoker.meter.forgotten,
+            demand=functions.demand(),
+            in_flight=functions.invoker.in_flight,
+            refused=functions.invoker.refused,
+            load=node.gossip.loads.get(node.me),
+            members=Counter(node.face.states().values()),
+            functions=len(ledger.state.functions),
+            height=ledger.tip.height,
+            entries=ledger.entries,
+            lag=max(node.tips_height() - ledger.tip.height, 0),
+            quorum=quorum,
+            leads=leader == node.me,
+            voters=len(voters),
+            term=term,
+            raft={"commit": status.commit_index, "applied": status.applied_index, "last": status.last_index},
+            links=len(node.peers_linked()),
+            gossip=node.gossip.counters(),
+            events=self.bus.counts,
+            readers=self.bus.readers,
+            firing=Counter(alert for alert, _ in self._alerts.firing()),
+            webhooks=self.webhooks.counts(),
+            webhook_queue=self.webhooks.waiting(),
+        )

@@ -1,0 +1,96 @@
+"""The HTTP face of one node: bound with the links, served last, stopped first.
+
+Nothing of it is imported while ``http`` is ``off``: the server and what it brings are a fifth of a small node's memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from osiris_mesh.access.policy import Policy
+from osiris_mesh.identity.multiaddr import parse_host_port
+from osiris_mesh.node.options import HTTP_OFF
+
+if TYPE_CHECKING:
+    from osiris_mesh.gateway.http.listener import Listener
+    from osiris_mesh.gateway.http.server import HttpServer
+    from osiris_mesh.node.controller import Controller
+
+__all__ = ["Web"]
+
+_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Web:
+    """The HTTP face, or none where the options say ``off``.
+
+    Args:
+        controller: Whose.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        self._node = controller
+        self._listener: Listener | None = None
+        self._server: HttpServer | None = None
+
+    @property
+    def url(self) -> str | None:
+        """``http://HOST:PORT`` or ``https://HOST:PORT``; None: there is no HTTP face."""
+        return None if self._listener is None else self._listener.url
+
+    def bind(self) -> None:
+        """Take the port; nobody is answered yet.
+
+        Raises:
+            Conflict: It is taken, and was asked for.
+            UsageError: It would be open to others without TLS, or the certificate can't be used.
+        """
+        node, options = self._node, self._node.options
+        if options.http == HTTP_OFF:
+            return
+        from osiris_mesh.gateway.http.listener import Listener  # noqa: PLC0415 - see above
+
+        self._listener = Listener.bind(
+            options.http, cert=options.http_cert, key=options.http_key, proxied=options.http_proxy
+        )
+        if options.http and parse_host_port(options.http)[1] == 0:
+            node.options = replace(options, http=self._listener.text)
+            node.options.save(node.home)
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        if self._listener is None:
+            return
+        from osiris_mesh.gateway.http.deploy import Builds  # noqa: PLC0415 - see above
+        from osiris_mesh.gateway.http.parts import Parts  # noqa: PLC0415
+        from osiris_mesh.gateway.http.server import HttpServer  # noqa: PLC0415
+
+        node = self._node
+        settings = node.settings.gateway
+        parts = Parts(
+            node=node.face,
+            book=node.ledger,
+            functions=node.functions,
+            calls=node.functions.invoker,
+            policy=Policy(lambda: node.ledger.state, node.clock),
+            events=node.hooks.bus,
+            metrics=lambda: (_PROMETHEUS, node.hooks.metrics.render()),
+            builds=Builds(settings.builds),
+            settings=settings,
+            clock=node.clock,
+        )
+        self._server = HttpServer(parts, self._listener)
+        await self._server.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new requests, and wait for those under way."""
+        if self._server is not None:
+            await self._server.drain(seconds)
+
+    async def close(self) -> None:
+        """Close every connection, and the port."""
+        if self._server is not None:
+            await self._server.close()
+        elif self._listener is not None:
+            self._listener.close()
