@@ -72,17 +72,17 @@ class Boxes(Protocol):
 class _Waiter:
     """What one thread blocks on while another reads."""
 
-    __slots__ = ("_lock", "_set")
+    __slots__ = ("_lock", "called")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._set = False
+        self.called = False
 
     def set(self) -> None:
         """Wake the thread; called with the link's lock held."""
-        if not self._set:
-            self._set = True
+        if not self.called:
+            self.called = True
             self._lock.release()
 
     def wait(self, seconds: float | None) -> None:
@@ -183,6 +183,8 @@ class BlockingLink:
         self._unsent: deque[memoryview] = deque()
         self._why = ""
         self._followers: dict[_Waiter, None] = {}
+        self._acceptors: list[_Waiter] = []
+        self._called = 0  # acceptors woken and not yet on their feet
         self._incoming: deque[tuple[Request, BlockingStream]] = deque()
         self._last_read = time.monotonic()
         self._tick = 0.0
@@ -478,22 +480,37 @@ class BlockingLink:
             self._read(left)
             return True
         waiter = _Waiter()
-        self._followers[waiter] = None
-        if stream is not None:
+        if stream is None:
+            self._acceptors.append(waiter)
+        else:
+            self._followers[waiter] = None
             stream.waiter = waiter
         self._lock.release()
         try:
             waiter.wait(left)
         finally:
             self._lock.acquire()
-            self._followers.pop(waiter, None)
             if stream is not None:
+                self._followers.pop(waiter, None)
                 stream.waiter = None
+            elif waiter.called:
+                self._called -= 1
+            else:
+                self._acceptors.remove(waiter)
         return True
 
     def _pass_on(self) -> None:
-        """Let a thread that waits take over the reading."""
-        if self._followers and not self._reading:
+        """Let a thread that waits take over: the reading, or a stream the peer opened.
+
+        Acceptors are woken one at a time, the one that slept least first; whoever is up wakes the next if there is still
+        something to do. So a burst does not set all threads of a worker against each other.
+        """
+        if self._called or (self._reading and not self._incoming):
+            return
+        if self._acceptors:
+            self._called += 1
+            self._acceptors.pop().set()
+        elif self._followers and not self._reading:
             next(iter(self._followers)).set()
 
     def _read(self, seconds: float | None) -> None:
@@ -530,6 +547,9 @@ class BlockingLink:
             return
         if self._mux.wants_write or self._unsent:
             self._push()
+        if self._incoming:
+            # This thread may go on to read for an answer of its own.
+            self._pass_on()
 
     def _set_tick(self, seconds: float) -> None:
         if seconds != self._tick:
@@ -588,8 +608,6 @@ class BlockingLink:
         stream.ended = event.ended
         core.owner = stream
         self._incoming.append((Request(core.method, event.body, core.headers, deadline, self.caller), stream))
-        for waiter in self._followers:
-            waiter.set()
 
     def _push(self) -> None:
         """Write all that may be written now; while the socket is full, read, lest both ends wait for each other."""
@@ -659,6 +677,9 @@ class BlockingLink:
         self._unsent.clear()
         for waiter in self._followers:
             waiter.set()
+        self._called += len(self._acceptors)
+        while self._acceptors:
+            self._acceptors.pop().set()
         # A thread may be blocked in recv: shutdown wakes it, close alone would not.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -50,6 +50,7 @@ from osiris_mesh.link.frames import (
     credit_frame,
     data_frame,
     data_lead,
+    data_piece,
     end_frame,
     open_frame,
     parse,
@@ -162,7 +163,7 @@ class MuxStream:
         self.debt = 0  # to be given back, waiting to be worth a frame
         self.cost = 0  # its share of Mux.buffered
         self.unread = 0  # whole messages not yet taken by the application
-        self.partial: list[bytes | bytearray] | None = None
+        self.partial: list[bytes | bytearray | memoryview] | None = None
         self.partial_size = 0
         self.dropped = False
         self.finishing = False
@@ -207,6 +208,14 @@ class Ponged(NamedTuple):
 
 
 Event = Opened | Received | Ended | WasReset | Ponged
+
+
+def _length(prefix: memoryview | bytearray) -> int:
+    length = int.from_bytes(prefix, "big")
+    if not 0 < length <= MAX_FRAME:
+        raise RemoteProtocolError(f"a frame of {length} bytes, outside 1 to {MAX_FRAME}")
+    return length
+
 
 # What waits to be written: a control frame (no stream), a stream's frame, or a stream's turn to cut a piece (no frame).
 _Lane = deque[tuple[MuxStream | None, bytes | None]]
@@ -488,31 +497,66 @@ class Mux:
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take bytes from the peer and return what they say, in order; keeps what is not yet a whole frame.
 
+        Of ``bytes``, which nobody changes any more, large pieces of a message are kept in place until it is whole.
+
         Raises:
             RemoteProtocolError: The peer broke the protocol; the link is of no more use.
         """
         events: list[Event] = []
-        held = self._input
-        if held:
-            held += data
-            data = held
         offset, total = 0, len(data)
+        # A piece in place holds all of ``data`` in memory, so it must be a good part of it.
+        keep = max(_COPY_BELOW, total // 4) if type(data) is bytes else MAX_FRAME
         with memoryview(data) as view:
+            if self._input:
+                offset = self._complete(view, events)
             while total - offset >= 4:
-                length = int.from_bytes(view[offset : offset + 4], "big")
-                if not 0 < length <= MAX_FRAME:
-                    raise RemoteProtocolError(f"a frame of {length} bytes, outside 1 to {MAX_FRAME}")
-                after = offset + 4 + length
+                after = offset + 4 + _length(view[offset : offset + 4])
                 if after > total:
                     break
-                self._frame(parse(view[offset + 4 : after]), events)
+                self._take_in(view[offset + 4 : after], keep, events)
                 offset = after
-            if not held and offset < total:
-                held += view[offset:]
-                return events
-        if held:
-            del held[:offset]
+            if offset < total:
+                self._input += view[offset:]
         return events
+
+    def _complete(self, view: memoryview, events: list[Event]) -> int:
+        """Add to the frame that is held what it lacks; return how much of ``view`` that took."""
+        held = self._input
+        offset = 0
+        if len(held) < 4:
+            offset = 4 - len(held)
+            held += view[:offset]
+            if len(held) < 4:
+                return len(view)
+        missing = 4 + _length(held[:4]) - len(held)
+        held += view[offset : offset + missing]
+        if len(view) - offset < missing:
+            return len(view)
+        # What is held belongs to this frame alone: its piece may stay where it is.
+        self._input = bytearray()
+        self._take_in(memoryview(held)[4:], _COPY_BELOW, events)
+        return offset + missing
+
+    def _take_in(self, frame: memoryview, keep: int, events: list[Event]) -> None:
+        """Act upon one frame; pieces of ``keep`` bytes or more need no copy."""
+        piece = data_piece(frame) if len(frame) > _COPY_BELOW else None
+        if piece is None:
+            self._frame(parse(frame), events)
+            return
+        number, flags, payload = piece
+        stream = self._streams.get(-number)
+        if stream is None:
+            self._check_known(number)
+        elif stream.recv_ended:
+            raise RemoteProtocolError("a frame behind the end of its stream")
+        else:
+            in_place = len(payload) >= keep and (flags & FLAG_MORE or stream.partial is not None)
+            self._piece(stream, flags, payload if in_place else bytes(payload), events)
+
+    def _check_known(self, number: int) -> None:
+        """Pass over what crossed our RESET, or the end of the stream, on the way."""
+        if number > max(self._last_remote) or -number > self._last_local:
+            raise RemoteProtocolError("a frame for a stream that was never opened")
 
     def _frame(self, frame: list[Any], events: list[Event]) -> None:
         kind, number = frame[0], frame[1]
@@ -527,9 +571,7 @@ class Mux:
             return
         stream = self._streams.get(-number)
         if stream is None:
-            # Frames that crossed our RESET, or the end of the stream, on the way.
-            if number > max(self._last_remote) or -number > self._last_local:
-                raise RemoteProtocolError("a frame for a stream that was never opened")
+            self._check_known(number)
             return
         if kind == CREDIT:
             stream.credit += frame[2]
@@ -569,7 +611,7 @@ class Mux:
         self._remote_open += 1
         self._piece(stream, flags & 3, piece, events)
 
-    def _piece(self, stream: MuxStream, flags: int, piece: bytes, events: list[Event]) -> None:
+    def _piece(self, stream: MuxStream, flags: int, piece: bytes | memoryview, events: list[Event]) -> None:
         size = len(piece)
         if size > stream.window:
             raise RemoteProtocolError("more bytes on a stream than were allowed")
@@ -592,7 +634,7 @@ class Mux:
                 self._release(stream, stream.held)
             return
         if stream.partial is None:
-            body = piece
+            body = piece if type(piece) is bytes else bytes(piece)
         else:
             stream.partial.append(piece)
             body = b"".join(stream.partial)
@@ -610,7 +652,7 @@ class Mux:
             self._forget(stream)
 
     @staticmethod
-    def _keep(stream: MuxStream, piece: bytes) -> None:
+    def _keep(stream: MuxStream, piece: bytes | memoryview) -> None:
         """Keep a piece of an unfinished message; tiny pieces are joined, so that each does not cost an object."""
         partial = stream.partial
         if partial is None:

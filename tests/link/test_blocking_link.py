@@ -26,6 +26,7 @@ from osiris_mesh.errors import (
     Unavailable,
     UsageError,
 )
+from osiris_mesh.link import blocking
 from osiris_mesh.link.aio import Link
 from osiris_mesh.link.blocking import BlockingLink, BlockingStream
 from osiris_mesh.link.request import Audience, Caller, Request
@@ -295,6 +296,54 @@ def test_several_threads_serve_one_link(controller: Controller) -> None:
     with Worker(controller, handler, threads=3) as worker:
         for _ in range(5):
             assert controller.do(three()) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("threads", [2, 16])
+def test_calls_that_wait_for_each_other_all_run(controller: Controller, threads: int) -> None:
+    """Acceptors are woken one after the other; if one was forgotten, the barrier would break."""
+    theirs, ours = socket.socketpair()
+    link = controller.link_over(ours)
+    worker = BlockingLink.over(theirs, serving=True)
+    for _ in range(20):
+        meeting = threading.Barrier(threads, timeout=10)
+        waiting = [threading.Thread(target=_meet, args=(worker, meeting)) for _ in range(threads)]
+        for thread in waiting:
+            thread.start()
+
+        async def all_at_once() -> list[bytes]:
+            return await asyncio.gather(*(link.call("run", b"%d" % number, timeout=10) for number in range(threads)))
+
+        assert controller.do(all_at_once()) == [b"%d" % number for number in range(threads)]
+        for thread in waiting:
+            thread.join(10)
+    worker.close()
+
+
+def _meet(worker: BlockingLink, meeting: threading.Barrier) -> None:
+    request, stream = worker.accept(timeout=10)
+    meeting.wait()
+    stream.send(request.body, end=True)
+
+
+def test_one_call_wakes_one_thread(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours = socket.socketpair()
+    link = controller.link_over(ours)
+    worker = BlockingLink.over(theirs, serving=True)
+    woken: list[blocking._Waiter] = []
+    plain = blocking._Waiter.set
+    serving = [threading.Thread(target=worker.serve, args=(lambda request: request.body,)) for _ in range(16)]
+    for thread in serving:
+        thread.start()
+    deadline = time.monotonic() + 10
+    while len(worker._acceptors) < 15:
+        assert time.monotonic() < deadline
+    monkeypatch.setattr(blocking._Waiter, "set", lambda waiter: (woken.append(waiter), plain(waiter)))
+    assert controller.do(link.call("run", b"x", timeout=10)) == b"x"
+    assert len(woken) <= 2  # one reads on; the one that answered may have met it on its way back
+    worker.close()
+    for thread in serving:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_a_queued_call_that_was_given_up_is_never_handled(controller: Controller) -> None:

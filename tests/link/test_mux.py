@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgpack
@@ -268,6 +269,42 @@ def test_tiny_pieces_of_a_message_do_not_cost_an_object_each() -> None:
     assert len(stream.partial) == 1
     (opened,) = b.receive(framed(1, 1, frames.FLAG_END, b"z"))
     assert opened.body == b"x" + b"y" * 5000 + b"z"
+
+
+@given(
+    number=st.sampled_from([1, 127, 128, 255, 256, 65_535, 65_536, 1 << 32, frames.MAX_ID]),
+    negative=st.booleans(),
+    flags=st.integers(0, 4),
+    size=st.sampled_from([200, 300, 5000, 65_535, 65_536, 65_537]),
+)
+@settings(max_examples=60)
+def test_a_piece_read_in_place_is_what_the_decoder_reads(number: int, negative: bool, flags: int, size: int) -> None:
+    frame = memoryview(frames.data_frame(-number if negative else number, flags, b"x" * size))[4:]
+    try:
+        expected = frames.parse(frame)
+    except RemoteProtocolError:
+        assert frames.data_piece(frame) is None
+    else:
+        assert frames.data_piece(frame) == (expected[1], expected[2], expected[3])
+        assert frames.data_piece(frame[:-1]) is None
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 200_000, 65_536, 65_000, 5000, 999])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_what_was_handed_in_may_be_used_again_unless_it_is_bytes(kind: type, chunk: int) -> None:
+    a, b = Mux(), Mux()
+    body = os.urandom(700_000)
+    a.open("m", body, end=True)
+    wire = b"".join(a.take(1 << 30))
+    events = []
+    for start in range(0, len(wire), chunk):
+        data = kind(wire[start : start + chunk])
+        events += b.receive(data)
+        if kind is bytearray:
+            data[:] = bytes(len(data))  # as a reader does that fills its buffer again
+    (opened,) = events
+    assert type(opened.body) is bytes
+    assert opened.body == body
 
 
 def test_message_larger_than_the_limit_is_refused_at_both_ends() -> None:
