@@ -1,4 +1,4 @@
-"""The effect of each kind of entry on the state.
+"""The effect of each kind of entry on the state; users, roles and API tokens have a file of their own.
 
 Each effect checks everything before it changes anything, so that a refusal leaves no trace. What is checked here beside
 the fields' rules is in ``DESIGN.md``.
@@ -14,9 +14,11 @@ from osiris_mesh.errors import OsirisError
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.ledger import kinds
-from osiris_mesh.ledger.authority import permit, rank
+from osiris_mesh.ledger.authority import permit, permit_some, within
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import ACCEPTED, UNCHANGED, Outcome, Refused
+from osiris_mesh.ledger.people import PEOPLE, bring_user, drop_user
+from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, CLIENT_GRANTS, NOTHING
 from osiris_mesh.ledger.records import FunctionRecord, Member, TokenRecord, User, VersionRecord
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def _genesis(state: State, body: kinds.Genesis, entry: Entry, context: Context) 
     state.name = body.name
     state.members = {founder.peer: founder for founder in founders}
     state.users = {body.admin: User(body.admin, body.admin_name, "admin", context.height)}
+    state.names = {founder.public_key: (founder.name, b"") for founder in founders}
+    state.names[body.admin] = (body.admin_name, b"")
     return ACCEPTED
 
 
@@ -63,23 +67,9 @@ def _member_add(state: State, body: kinds.MemberAdd, entry: Entry, context: Cont
     state.tokens[token.key] = replace(token, used=token.used + 1)
     state.admitted.add((body.token, body.public_key))
     state.members[peer] = Member(peer, body.public_key, body.name, token.role, tuple(body.addresses), context.height)
-    _bring_user(state, body.user, body.name, token.grant, context)
+    state.names[body.public_key] = (body.name, b"")
+    bring_user(state, body.user, body.name, token.grant, context)
     return ACCEPTED
-
-
-def _bring_user(state: State, key: bytes, name: str, grant: str, context: Context) -> None:
-    """Add the user that comes with a token; one who is a user already stays what he is."""
-    if grant != "none" and key and key not in state.users:
-        state.users[key] = User(key, _free_name(state, name), grant, context.height)
-
-
-def _free_name(state: State, name: str) -> str:
-    taken = {user.name for user in state.users.values()}
-    free, count = name, 1
-    while free in taken:
-        count += 1
-        free = f"{name}-{count}"
-    return free
 
 
 def _member_remove(state: State, body: kinds.MemberRemove, entry: Entry, context: Context) -> Outcome:
@@ -118,9 +108,11 @@ def _not_last_voter(state: State, member: Member) -> None:
 def _token_create(state: State, body: kinds.TokenCreate, entry: Entry, context: Context) -> Outcome:
     author = state.author(entry.author, context.time_ms)
     permit(entry.kind, author)
-    if rank(body.grant) > rank(author.user_role):
-        raise Refused("grant", f"the author is {author.user_role} and can't grant {body.grant}")
-    if body.key in state.tokens:
+    if body.grant != "none":
+        within(author, BUILT_IN_ROLES.get(body.grant, NOTHING), f"the role {body.grant}")
+    if body.role == "client":
+        within(author, CLIENT_GRANTS, "a client")
+    if body.key in state.tokens or body.key in state.api_tokens:
         raise Refused("exists", "there is a token with this key already")
     if body.expires_ms <= context.time_ms:
         raise Refused("token", "the token has expired")
@@ -128,15 +120,17 @@ def _token_create(state: State, body: kinds.TokenCreate, entry: Entry, context: 
     peer = peer_id(body.key)
     if client and (body.uses != 1 or not body.name):
         raise Refused("body", "a client's token has a name and one use")
-    if client and peer in state.members:
-        raise Refused("exists", "this key is a member already")
+    if client and (peer in state.members or body.key in state.users):
+        # Its expiry would be that member's or user's.
+        raise Refused("exists", "this key is a member or user already")
     state.tokens[body.key] = TokenRecord(
         body.key, body.role, body.grant, body.uses, int(client), body.expires_ms, entry.author,
         revoked=False, since=context.height,
     )  # fmt: skip
     if client:
         state.members[peer] = Member(peer, body.key, body.name, "client", (), context.height)
-        _bring_user(state, body.key, body.name, body.grant, context)
+        state.names[body.key] = (body.name, b"")
+        bring_user(state, body.key, body.name, body.grant, context)
     return ACCEPTED
 
 
@@ -147,22 +141,21 @@ def _token_revoke(state: State, body: kinds.TokenRevoke, entry: Entry, context: 
         raise Refused("unknown", "there is no such token")
     if token.revoked:
         return UNCHANGED
-    user = state.users.get(body.key)
-    if token.role == "client" and user is not None:
-        _not_last_admin(state, user)
     state.tokens[body.key] = replace(token, revoked=True)
     if token.role == "client":
         state.members.pop(peer_id(body.key), None)
-        state.users.pop(body.key, None)
+        drop_user(state, body.key)
     return ACCEPTED
 
 
 def _function_publish(state: State, body: kinds.FunctionPublish, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
+    author = state.author(entry.author, context.time_ms)
+    permit_some(entry.kind, author)
     try:
         spec = FunctionSpec.from_wire(body.spec)
     except OsirisError as error:
         raise Refused("body", f"the specification is refused: {error.what}") from None
+    permit(entry.kind, author, spec.name)
     if not spec.digest:
         raise Refused("body", "the specification names no bundle")
     record = state.functions.get(spec.name) or FunctionRecord(spec.name)
@@ -181,7 +174,7 @@ def _function_publish(state: State, body: kinds.FunctionPublish, entry: Entry, c
 
 
 def _function_activate(state: State, body: kinds.FunctionActivate, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
+    permit(entry.kind, state.author(entry.author, context.time_ms), body.name)
     record, _ = _version(state, body.name, body.version)
     if record.active == body.version:
         return UNCHANGED
@@ -190,7 +183,7 @@ def _function_activate(state: State, body: kinds.FunctionActivate, entry: Entry,
 
 
 def _function_deprecate(state: State, body: kinds.FunctionDeprecate, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
+    permit(entry.kind, state.author(entry.author, context.time_ms), body.name)
     record, version = _version(state, body.name, body.version)
     if version.deprecated:
         return UNCHANGED
@@ -200,7 +193,7 @@ def _function_deprecate(state: State, body: kinds.FunctionDeprecate, entry: Entr
 
 
 def _function_remove(state: State, body: kinds.FunctionRemove, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
+    permit(entry.kind, state.author(entry.author, context.time_ms), body.name)
     record = state.functions.get(body.name)
     if record is None:
         raise Refused("unknown", f"there is no function {body.name}")
@@ -259,52 +252,6 @@ def _config_reset(state: State, body: kinds.ConfigReset, entry: Entry, context: 
     return ACCEPTED
 
 
-def _user_add(state: State, body: kinds.UserAdd, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
-    if body.key in state.users:
-        raise Refused("exists", "this key is a user already")
-    _name_is_free(state, body.name, body.key)
-    state.users[body.key] = User(body.key, body.name, body.role, context.height)
-    return ACCEPTED
-
-
-def _user_update(state: State, body: kinds.UserUpdate, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
-    user = _user(state, body.key)
-    _name_is_free(state, body.name, body.key)
-    if body.role != "admin":
-        _not_last_admin(state, user)
-    changed = replace(user, name=body.name, role=body.role)
-    if changed == user:
-        return UNCHANGED
-    state.users[body.key] = changed
-    return ACCEPTED
-
-
-def _user_remove(state: State, body: kinds.UserRemove, entry: Entry, context: Context) -> Outcome:
-    permit(entry.kind, state.author(entry.author, context.time_ms))
-    _not_last_admin(state, _user(state, body.key))
-    del state.users[body.key]
-    return ACCEPTED
-
-
-def _user(state: State, key: bytes) -> User:
-    user = state.users.get(key)
-    if user is None:
-        raise Refused("unknown", "there is no such user")
-    return user
-
-
-def _name_is_free(state: State, name: str, key: bytes) -> None:
-    if any(user.name == name and user.key != key for user in state.users.values()):
-        raise Refused("exists", "there is a user of this name already")
-
-
-def _not_last_admin(state: State, user: User) -> None:
-    if user.role == "admin" and sum(other.role == "admin" for other in state.users.values()) == 1:
-        raise Refused("last", "this is the last admin; make another one first")
-
-
 EFFECTS: Final[dict[str, Callable[[State, Any, Entry, Context], Outcome]]] = {
     "genesis": _genesis,
     "member.add": _member_add,
@@ -319,7 +266,5 @@ EFFECTS: Final[dict[str, Callable[[State, Any, Entry, Context], Outcome]]] = {
     "container.functions": _container_functions,
     "config.set": _config_set,
     "config.reset": _config_reset,
-    "user.add": _user_add,
-    "user.update": _user_update,
-    "user.remove": _user_remove,
+    **PEOPLE,
 }

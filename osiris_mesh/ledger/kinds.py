@@ -18,12 +18,15 @@ from osiris_mesh.identity.keys import Domain, KeyPair, verify
 from osiris_mesh.identity.token import GRANTS, ROLES
 from osiris_mesh.ledger import shapes
 from osiris_mesh.ledger.outcome import Refused
+from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
 from osiris_mesh.ledger.shapes import Shape
 
 __all__ = [
     "KINDS",
     "NODE_ROLES",
     "USER_ROLES",
+    "ApiTokenCreate",
+    "ApiTokenRevoke",
     "Body",
     "ConfigReset",
     "ConfigSet",
@@ -36,6 +39,8 @@ __all__ = [
     "MemberAdd",
     "MemberRemove",
     "MemberRole",
+    "RoleRemove",
+    "RoleSet",
     "TokenCreate",
     "TokenRevoke",
     "UserAdd",
@@ -46,7 +51,8 @@ __all__ = [
 ]
 
 NODE_ROLES: Final = ("voter", "follower")
-USER_ROLES: Final = ("viewer", "developer", "operator", "admin")
+USER_ROLES: Final = tuple(BUILT_IN_ROLES)
+"""The built-in ones; a user may have a custom role as well."""
 _SHAPE: Final = "shape"
 _MAX_TIME: Final = 1 << 53
 
@@ -308,13 +314,13 @@ class UserAdd(Body):
     Attributes:
         key: His public key.
         name: His name, no other user's.
-        role: One of :data:`USER_ROLES`.
+        role: A built-in role or a custom one that is there.
     """
 
     KIND: ClassVar[str] = "user.add"
     key: bytes = _is(_KEY)
     name: str = _is(shapes.NAME)
-    role: str = _is(shapes.choice(*USER_ROLES))
+    role: str = _is(shapes.ROLE_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,13 +330,13 @@ class UserUpdate(Body):
     Attributes:
         key: His public key.
         name: His name.
-        role: One of :data:`USER_ROLES`.
+        role: A built-in role or a custom one that is there.
     """
 
     KIND: ClassVar[str] = "user.update"
     key: bytes = _is(_KEY)
     name: str = _is(shapes.NAME)
-    role: str = _is(shapes.choice(*USER_ROLES))
+    role: str = _is(shapes.ROLE_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +348,64 @@ class UserRemove(Body):
     """
 
     KIND: ClassVar[str] = "user.remove"
+    key: bytes = _is(_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSet(Body):
+    """A custom role has these grants from now on, for everybody who has it.
+
+    Attributes:
+        name: Its name, not a built-in role's.
+        grants: As :func:`osiris_mesh.ledger.permissions.check_grant` has them, ascending.
+    """
+
+    KIND: ClassVar[str] = "role.set"
+    name: str = _is(shapes.ROLE_NAME)
+    grants: list[str] = _is(shapes.GRANT_LIST)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRemove(Body):
+    """A custom role that nobody has is gone.
+
+    Attributes:
+        name: Its name.
+    """
+
+    KIND: ClassVar[str] = "role.remove"
+    name: str = _is(shapes.ROLE_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokenCreate(Body):
+    """A key may act for a user, within both his grants and these.
+
+    Attributes:
+        key: Public half of the key made of the token's seed.
+        owner: Public key of the user.
+        name: Name for people, no other living token's of this owner.
+        grants: As :func:`osiris_mesh.ledger.permissions.check_grant` has them, ascending.
+        expires_ms: Wall clock, milliseconds.
+    """
+
+    KIND: ClassVar[str] = "apitoken.create"
+    key: bytes = _is(_KEY)
+    owner: bytes = _is(_KEY)
+    name: str = _is(shapes.NAME)
+    grants: list[str] = _is(shapes.GRANT_LIST)
+    expires_ms: int = _is(shapes.number(0, _MAX_TIME))
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokenRevoke(Body):
+    """An API token is worth nothing from now on.
+
+    Attributes:
+        key: Public half of its key.
+    """
+
+    KIND: ClassVar[str] = "apitoken.revoke"
     key: bytes = _is(_KEY)
 
 
@@ -364,6 +428,10 @@ KINDS: Final[dict[str, type[Body]]] = {
         UserAdd,
         UserUpdate,
         UserRemove,
+        RoleSet,
+        RoleRemove,
+        ApiTokenCreate,
+        ApiTokenRevoke,
     )
 }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.ledger.permissions import Grants
 
-__all__ = ["FunctionRecord", "Member", "TokenRecord", "User", "VersionRecord"]
+__all__ = ["ApiTokenRecord", "FunctionRecord", "Member", "Role", "TokenRecord", "User", "VersionRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class User:
     Attributes:
         key: Public key.
         name: Name, unique among users.
-        role: viewer, developer, operator or admin.
+        role: Name of a built-in or custom role.
         since: Height at which he was added.
     """
 
@@ -45,6 +46,53 @@ class User:
     name: str
     role: str
     since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A custom role.
+
+    Attributes:
+        name: Its name.
+        grants: What whoever has it may.
+        since: Height at which it was set last.
+    """
+
+    name: str
+    grants: Grants
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokenRecord:
+    """What is public of an API token.
+
+    Attributes:
+        key: Public half of its key.
+        owner: Public key of the user it acts for.
+        name: Name for people.
+        grants: What it may, as far as its owner may.
+        expires_ms: Wall clock, milliseconds.
+        revoked: It is worth nothing.
+        since: Height at which it was created.
+    """
+
+    key: bytes
+    owner: bytes
+    name: str
+    grants: Grants
+    expires_ms: int
+    revoked: bool
+    since: int
+
+    @property
+    def id(self) -> str:
+        """Name for people, as :attr:`osiris_mesh.identity.api_token.ApiToken.id`."""
+        return self.key.hex()[:16]
+
+    def lives(self, time_ms: int) -> bool:
+        """Say whether it is good for anything at this time."""
+        return not self.revoked and self.expires_ms > time_ms
 
 
 @dataclass(frozen=True, slots=True)

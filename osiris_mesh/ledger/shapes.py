@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from osiris_mesh.errors import UsageError
 from osiris_mesh.function.name import Version, qualified
+from osiris_mesh.ledger.permissions import MAX_GRANTS, check_grant
 
 __all__ = [
     "ADDRESSES",
@@ -21,8 +22,10 @@ __all__ = [
     "EMPTY",
     "FOUNDERS",
     "FUNCTION_NAME",
+    "GRANT_LIST",
     "NAME",
     "PEER_ID",
+    "ROLE_NAME",
     "SETTING_KEY",
     "VERSION",
     "Shape",
@@ -39,6 +42,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ADDRESS = re.compile(r"/[!-~]{1,511}\Z")
 PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")
 _SETTING = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\.[a-z0-9][a-z0-9_-]{0,63}){0,7}\Z")
+_ROLE = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,20 @@ def _is_container_list(value: Any) -> bool:
     return True
 
 
+def _are_grants(value: Any) -> bool:
+    if type(value) is not list or not 1 <= len(value) <= MAX_GRANTS:
+        return False
+    last = ""
+    for item in value:
+        if type(item) is not str or item <= last:
+            return False
+        try:
+            last = check_grant(item)
+        except UsageError:
+            return False
+    return True
+
+
 NAME: Final = text(1, 128)
 FUNCTION_NAME: Final = Shape("a function's full name", _is_function)
 VERSION: Final = Shape("a version", _is_version)
@@ -156,4 +174,6 @@ FOUNDERS: Final = Shape("a list of 1 to 64 [public key, name, addresses], no key
 CONTAINER_LIST: Final = Shape(
     "a list of at most 1024 [name, version, count from 1], ascending by name and version", _is_container_list
 )
+ROLE_NAME: Final = pattern("a role's name of a-z, 0-9, '_' and '-'", _ROLE)
+GRANT_LIST: Final = Shape(f"a list of 1 to {MAX_GRANTS} grants, ascending", _are_grants)
 SETTING_KEY: Final = pattern("a setting's key like invoke.max_retries", _SETTING)

@@ -27,7 +27,17 @@ from osiris_mesh.ledger.authority import Author
 from osiris_mesh.ledger.effects import EFFECTS
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import Outcome, Refused
-from osiris_mesh.ledger.records import FunctionRecord, Member, TokenRecord, User, VersionRecord
+from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, CLIENT_GRANTS, NOTHING, Grants
+from osiris_mesh.ledger.principal import NOBODY, Principal
+from osiris_mesh.ledger.records import (
+    ApiTokenRecord,
+    FunctionRecord,
+    Member,
+    Role,
+    TokenRecord,
+    User,
+    VersionRecord,
+)
 
 __all__ = ["AHEAD_MS", "WINDOW_MS", "Context", "State"]
 
@@ -38,6 +48,9 @@ AHEAD_MS: Final = 300_000
 """How far an author's clock may be ahead of the proposer's."""
 
 _OTHER_MESH: Final = Outcome(accepted=False, reason="the entry is for another mesh", code="mesh")
+# Kinds that change nobody's rights; all others count in :attr:`State.rights`.
+_NO_RIGHTS: Final = ("function.", "container.", "config.")
+_NEVER: Final = 1 << 62
 _TOO_OLD: Final = Outcome(
     accepted=False, reason="the entry is more than an hour older than its block; sign it again", code="time"
 )
@@ -70,10 +83,15 @@ class State:
         name: The mesh's name; empty before the genesis.
         members: Nodes and clients by peer id.
         users: By public key.
-        tokens: By public half of the token key.
+        roles: Custom roles by name.
+        tokens: Join and client tokens by public half of the token key.
+        api_tokens: By public half of the token's key.
         functions: By full name.
         containers: What each node said it runs: ``(name, version, instances)`` by peer id.
         settings: Values by key.
+        names: Name and owner's key of every key that ever was a user's, a member's or an API token's, for the audit
+            trail; the owner is empty but for API tokens.
+        rights: Goes up whenever what somebody may could have changed, time passing aside.
     """
 
     def __init__(self, mesh_id: bytes) -> None:
@@ -81,10 +99,15 @@ class State:
         self.name = ""
         self.members: dict[str, Member] = {}
         self.users: dict[bytes, User] = {}
+        self.roles: dict[str, Role] = {}
         self.tokens: dict[bytes, TokenRecord] = {}
+        self.api_tokens: dict[bytes, ApiTokenRecord] = {}
         self.functions: dict[str, FunctionRecord] = {}
         self.containers: dict[str, tuple[tuple[str, str, int], ...]] = {}
         self.settings: dict[str, str] = {}
+        self.names: dict[bytes, tuple[str, bytes]] = {}
+        self.rights = 0
+        self._authors: dict[bytes, Author] = {}
         # Digests of removed versions: a version number never comes to mean other code.
         self.tombs: dict[tuple[str, str], bytes] = {}
         # A node joins once with a token, so that its old admission can't bring it back after it was removed.
@@ -107,14 +130,70 @@ class State:
         """Return the peers that may vote, in ascending order."""
         return sorted(member.peer for member in self.members.values() if member.role == "voter")
 
+    def role(self, name: str) -> Grants | None:
+        """Return the grants of a built-in or custom role, or None if there is none of this name."""
+        built_in = BUILT_IN_ROLES.get(name)
+        if built_in is not None:
+            return built_in
+        custom = self.roles.get(name)
+        return custom.grants if custom is not None else None
+
+    def principal(self, key: bytes, time_ms: int) -> Principal:
+        """Return who holds a public key, and what he may at a time; an expired token's bearer is nobody.
+
+        Args:
+            key: Public key, 32 bytes.
+            time_ms: Wall clock or block time, milliseconds.
+        """
+        user = self.users.get(key)
+        if user is not None:
+            return self._user_principal(user, time_ms)
+        token = self.api_tokens.get(key)
+        if token is not None:
+            owner = self.users.get(token.owner)
+            if owner is None or not token.lives(time_ms):
+                return NOBODY
+            behind = self._user_principal(owner, time_ms)
+            return Principal("api_token", token.name, token.owner, token.grants, behind.grants)
+        member = self.members.get(peer_id(key))
+        if member is None or self.expired(key, time_ms):
+            return NOBODY
+        if member.role == "client":
+            return Principal("client", member.name, b"", CLIENT_GRANTS)
+        return Principal("node", member.name)
+
+    def _user_principal(self, user: User, time_ms: int) -> Principal:
+        if self.expired(user.key, time_ms):
+            return NOBODY
+        return Principal("user", user.name, user.key, self.role(user.role) or NOTHING)
+
+    def expired(self, key: bytes, time_ms: int) -> bool:
+        """Say whether a key is a client token's that has expired."""
+        token = self.tokens.get(key)
+        return token is not None and token.role == "client" and token.expires_ms <= time_ms
+
+    def next_expiry(self, time_ms: int) -> int:
+        """Return when, after a time, the first client's or API token expires; a time never reached if none will."""
+        ends = [token.expires_ms for token in self.tokens.values() if token.role == "client" and not token.revoked]
+        ends += [token.expires_ms for token in self.api_tokens.values() if not token.revoked]
+        return min((end for end in ends if end > time_ms), default=_NEVER)
+
     def author(self, key: bytes, time_ms: int) -> Author:
         """Return what is known of a public key at a block time; a client whose token has expired is nobody."""
+        known = self._authors.get(key)
+        if known is not None:
+            return known
         peer = peer_id(key)
-        token = self.tokens.get(key)
-        if token is not None and token.role == "client" and token.expires_ms <= time_ms:
+        if self.expired(key, time_ms):
             return Author(peer)
         member, user = self.members.get(peer), self.users.get(key)
-        return Author(peer, member.role if member else "", user.role if user else "")
+        author = Author(
+            peer, member.role if member else "", self.principal(key, time_ms), user.role if user is not None else ""
+        )
+        if author.principal.kind in {"user", "node"} and key not in self.tokens:
+            # Time changes nothing about these.
+            self._authors[key] = author
+        return author
 
     # -- writing
 
@@ -142,6 +221,10 @@ class State:
             outcome = self._effect(entry, context)
         except Refused as refused:
             outcome = refused.outcome
+        else:
+            if not entry.kind.startswith(_NO_RIGHTS):
+                self.rights += 1
+                self._authors.clear()
         self._seen[entry.hash] = (context.height, outcome)
         self._expiries.append((context.time_ms + WINDOW_MS + AHEAD_MS, entry.hash))
         return outcome

@@ -14,6 +14,8 @@ from osiris_mesh.ledger.effects import EFFECTS, MAX_SETTINGS
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.kinds import (
     KINDS,
+    ApiTokenCreate,
+    ApiTokenRevoke,
     Body,
     ConfigReset,
     ConfigSet,
@@ -25,6 +27,8 @@ from osiris_mesh.ledger.kinds import (
     MemberAdd,
     MemberRemove,
     MemberRole,
+    RoleRemove,
+    RoleSet,
     TokenCreate,
     TokenRevoke,
     UserAdd,
@@ -72,7 +76,16 @@ def snapshot(paper: Paper) -> tuple[object, ...]:
     state = paper.state
     return tuple(
         dict(part)
-        for part in (state.members, state.users, state.tokens, state.functions, state.containers, state.settings)
+        for part in (
+            state.members,
+            state.users,
+            state.roles,
+            state.tokens,
+            state.api_tokens,
+            state.functions,
+            state.containers,
+            state.settings,
+        )
     )
 
 
@@ -102,6 +115,10 @@ ROWS: list[tuple[Body, set[str]]] = [
     (UserAdd(key("u").public, "u", "viewer"), {"admin"}),
     (UserUpdate(VIEWER.public, "v", "viewer"), {"admin"}),
     (UserRemove(VIEWER.public), {"admin"}),
+    (RoleSet("ci", ["function.read"]), {"admin"}),
+    (RoleRemove("spare"), {"admin"}),
+    (ApiTokenCreate(key("api").public, VIEWER.public, "t", ["mesh.read"], 1 << 50), {"admin", "viewer"}),
+    (ApiTokenRevoke(key("his").public), {"admin", "viewer"}),
 ]
 
 
@@ -113,6 +130,8 @@ def test_who_may_author_what(paper: Paper, body: Body, allowed: set[str], who: s
     paper.token(CLIENT, role="client", grant="none", name="app")
     paper.must(publish(), DEVELOPER)
     paper.must(ConfigSet("x.y", "1"), ADMIN)
+    paper.must(RoleSet("spare", ["mesh.read"]), ADMIN)
+    paper.must(ApiTokenCreate(key("his").public, VIEWER.public, "his", ["mesh.read"], 1 << 50), VIEWER)
     before = snapshot(paper)
     outcome = paper.put(body, WHO[who])
     assert outcome.accepted is (who in allowed), outcome
@@ -446,7 +465,8 @@ def test_users(paper: Paper) -> None:
     assert paper.put(UserUpdate(john, "john", "developer"), ADMIN).code == "unchanged"
     refused(paper.put(UserUpdate(john, "viewer", "developer"), ADMIN), "exists")
     refused(paper.put(UserUpdate(key("nobody").public, "n", "viewer"), ADMIN), "unknown")
-    refused(paper.put(UserAdd(key("x").public, "x", "king"), ADMIN), "body")
+    refused(paper.put(UserAdd(key("x").public, "x", "king"), ADMIN), "unknown", "no role king")
+    refused(paper.put(UserAdd(key("x").public, "x", "King"), ADMIN), "body")
     refused(paper.put(UserAdd(key("x").public, "x\n", "viewer"), ADMIN), "body")
     paper.must(UserRemove(john), ADMIN)
     refused(paper.put(UserRemove(john), ADMIN), "unknown")
@@ -460,10 +480,11 @@ def test_the_last_admin_stays(paper: Paper) -> None:
     paper.must(UserRemove(ADMIN.public), OPERATOR)
 
 
-def test_a_client_that_is_the_last_admin_is_not_revoked(paper: Paper) -> None:
+def test_a_client_is_never_the_last_admin_because_it_expires(paper: Paper) -> None:
     paper.token(CLIENT, role="client", grant="admin", name="app")
-    paper.must(UserRemove(ADMIN.public), CLIENT)
-    refused(paper.put(TokenRevoke(CLIENT.public), OPERATOR), "last")
+    refused(paper.put(UserRemove(ADMIN.public), CLIENT), "last")
+    refused(paper.put(UserUpdate(ADMIN.public, "ada", "operator"), CLIENT), "last")
+    paper.must(TokenRevoke(CLIENT.public), OPERATOR)
 
 
 # The gates every entry passes
@@ -531,4 +552,4 @@ def test_membership_is_not_the_right_to_deploy(paper: Paper) -> None:
     paper.token(role="voter")
     paper.must(paper.join(), FOUNDER)
     for node in (FOUNDER, JOINER):
-        refused(paper.put(publish(), node), "role", "developer")
+        refused(paper.put(publish(), node), "role", "function.deploy")
