@@ -68,6 +68,11 @@ class Boxes(Protocol):
         """Return the last packet."""
         ...
 
+    @property
+    def said_goodbye(self) -> bool:
+        """Whether the peer did."""
+        ...
+
 
 class _Waiter:
     """What one thread blocks on while another reads."""
@@ -502,7 +507,7 @@ class BlockingLink:
     def _pass_on(self) -> None:
         """Let a thread that waits take over: the reading, or a stream the peer opened.
 
-        Acceptors are woken one at a time, the one that slept least first; whoever is up wakes the next if there is still
+        Acceptors are woken one at a time, the one that slept least first; who is up wakes the next if there is still
         something to do. So a burst does not set all threads of a worker against each other.
         """
         if self._called or (self._reading and not self._incoming):
@@ -544,6 +549,9 @@ class BlockingLink:
             self._dispatch(data if self._boxes is None else self._boxes.receive(data))
         except RemoteProtocolError as error:
             self._lose(error.what)
+            return
+        if self._boxes is not None and self._boxes.said_goodbye:
+            self._lose("it was closed by the other end")
             return
         if self._mux.wants_write or self._unsent:
             self._push()

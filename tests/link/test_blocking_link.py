@@ -182,6 +182,40 @@ def test_streams(controller: Controller) -> None:
         assert link.call("echo", b"y", timeout=5) == b"y"
 
 
+def test_a_stream_waits_for_who_does_not_read(controller: Controller) -> None:
+    go = threading.Event()
+    sent = 0
+
+    async def hold(request: Request, stream: Stream) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, go.wait)
+        total = 0
+        async for message in stream:
+            total += len(message)
+        await stream.send(b"%d" % total)
+
+    def produce() -> bytes | None:
+        nonlocal sent
+        stream = link.open("hold", timeout=30)
+        for _ in range(60):
+            stream.send(bytes(100_000))
+            sent += 1
+        stream.end()
+        return stream.receive()
+
+    controller.router.streaming("hold", hold, allow=LOCAL)
+    with BlockingLink.unix(controller.path) as link, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(produce)
+        before = -1
+        while sent != before or sent == 0:
+            before = sent
+            for _ in range(20):
+                link.call("echo", b"", timeout=10)
+        # A window and 256 KiB: the rest waits with the producer, while other calls on the link go on.
+        assert 10 <= sent <= 15
+        go.set()
+        assert future.result(30) == b"6000000"
+
+
 def test_a_lost_controller_is_noticed_before_anything_is_sent(controller: Controller) -> None:
     link = BlockingLink.unix(controller.path)
     waiting = BlockingLink.unix(controller.path)

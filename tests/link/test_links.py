@@ -534,9 +534,9 @@ def test_a_blocking_client_over_tcp(run_tcp: Callable[..., None]) -> None:
         key = KeyPair(b"c" * 32)
         links = tcp_links(1, admit=lambda public: Audience.CLIENT if public == key.public else None)
         (address,) = await links.listen("127.0.0.1", 0)
+        hello = Hello(MESH, role="client")
 
         def client() -> None:
-            hello = Hello(MESH, role="client")
             with BlockingLink.tcp(address, key, NETWORK_KEY, hello) as link:
                 assert link.caller.peer == address.peer
                 for size in (0, 100, 70_000, 2_000_000):
@@ -558,9 +558,19 @@ def test_a_blocking_client_over_tcp(run_tcp: Callable[..., None]) -> None:
                 with pytest.raises(kind):
                     BlockingLink.tcp(**told)
 
+        def idle(link: BlockingLink) -> None:
+            # As if nothing had been read for long: it looks first, and so knows that this call was not taken.
+            link._last_read -= 60
+            with pytest.raises(Unavailable) as caught:
+                link.call("echo", timeout=5)
+            assert caught.value.details["maybe"] is False
+
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().run_in_executor(None, client)
+            await loop.run_in_executor(None, client)
+            link = await loop.run_in_executor(None, lambda: BlockingLink.tcp(address, key, NETWORK_KEY, hello))
         finally:
             await links.close()
+        await loop.run_in_executor(None, idle, link)
 
     run_tcp(main)

@@ -251,8 +251,9 @@ def test_who_is_not_admitted_gets_no_message_4() -> None:
     assert other.goodbye() == b""
 
 
-def test_big_bodies_only_if_both_say_so() -> None:
-    one, other = sessions(server=Hello(MESH, features=()))
+@pytest.mark.parametrize("silent", ["client", "server"])
+def test_big_bodies_only_if_both_say_so(silent: str) -> None:
+    one, other = sessions(**{silent: Hello(MESH, features=())})  # type: ignore[arg-type]
     exchange(one, other)
     assert len(b"".join(one.seal([bytes(BIG_BODY)]))) > BIG_BODY + 34 * 2
     one, other = sessions()
