@@ -194,6 +194,10 @@ class Invoker:
         """Calls this node works on now, those it forwarded and those that were forwarded to it included."""
         return self._in_flight
 
+    def find(self, name: str) -> FunctionSpec:
+        """Return the version a name means; see :meth:`Resolver.find`."""
+        return self._resolver.find(name)
+
     def resolve(self, name: str) -> dict[str, Any]:
         """Return what a caller must know of a function; see :meth:`Resolver.resolve`."""
         return self._resolver.resolve(name)

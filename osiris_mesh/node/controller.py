@@ -21,6 +21,7 @@ from typing import Any, Final
 import osiris_mesh
 from osiris_mesh.access.admission import Doorkeeper, present, with_seeds
 from osiris_mesh.access.gate import Gate
+from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
 from osiris_mesh.gateway.control import Control
@@ -49,6 +50,7 @@ from osiris_mesh.node.prepare import forget_token, pending_token
 from osiris_mesh.node.raft_links import RaftLinks
 from osiris_mesh.node.tips import Standing, Tips
 from osiris_mesh.node.voters import VoterKeeper, Voting
+from osiris_mesh.node.web import Web
 from osiris_mesh.raft import Raft, RaftStatus
 from osiris_mesh.settings import Settings
 
@@ -94,6 +96,8 @@ class Controller:
         self._rng = random.SystemRandom()
         self._key = KeyPair.load(home.node_key)
         self.me = peer_id(self._key.public)
+        self.policy = Policy(lambda: self.ledger.state, clock)
+        self.web = Web(self, self.policy, clock)
         self._stop = asyncio.Event()
         self._failure: OsirisError | None = None
         self._known_members: frozenset[str] = frozenset()
@@ -152,6 +156,7 @@ class Controller:
             await self._work(on_ready)
         finally:
             self.state = "stopped"
+            await self.web.close()
             await self._raft_links.close()
             await self.raft.stop()
             await self.ledger.close()
@@ -192,6 +197,7 @@ class Controller:
                 f"{self.options.listen} can't be listened on: {os.strerror(error.errno or 0)}",
                 fix="choose another address with --listen HOST:PORT, or end what uses this one",
             ) from None
+        self.web.bind()
         chosen = replace(self.options, listen=_listen_text(host, self.addresses[0].port))
         if chosen != self.options:
             self.options = chosen
@@ -344,6 +350,7 @@ class Controller:
                 await self._settle()
                 await self._socket.start()
                 self.hooks.begin()
+                await self.web.start()
                 self.state = "ready"
                 self._save_process_file()
                 self.is_ready = True
@@ -352,6 +359,7 @@ class Controller:
                 await self._wind_down()
             finally:
                 self.home.process_file.unlink(missing_ok=True)
+                await self.web.close()
                 await self._socket.close()
                 await self.functions.close()
                 for task in tasks:
@@ -382,6 +390,7 @@ class Controller:
 
     async def _wind_down(self) -> None:
         self.state = "stopping"
+        await self.web.drain(_DRAIN_SECONDS)
         await self.functions.drain(_DRAIN_SECONDS)
         await self.hand_over()
         self.gossip.leave()

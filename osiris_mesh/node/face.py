@@ -43,7 +43,7 @@ class Face:
         kept = ("mesh_id", "name", "peer_id", "node", "role", "members", "height")
         return {key: status[key] for key in kept} | {
             "listen": [str(address) for address in self._node.addresses],
-            "http": None,
+            "http": self._node.web.url,
         }
 
     def leadership(self) -> tuple[str, int, tuple[str, ...], bool]:
@@ -100,7 +100,7 @@ class Face:
             "functions": node.functions.summary(),
             "sandbox": node.functions.sandbox(),
             "listen": [str(address) for address in node.addresses],
-            "http": None,
+            "http": node.web.url,
         }
 
     def contact(self) -> dict[str, Any]:

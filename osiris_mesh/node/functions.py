@@ -222,6 +222,22 @@ class Functions:
         if replace(bundle.spec, digest=spec.digest) != spec:
             raise UsageError(f"what is published of {spec.name} {spec.version} is not what its bundle says")
 
+    async def store(self, data: bytes) -> bytes:
+        """Put a bundle into the library of this node; return its digest.
+
+        Raises:
+            RemoteProtocolError: Not a bundle.
+        """
+        return await asyncio.to_thread(self._library.put, data)
+
+    async def load(self, digest: bytes) -> bytes:
+        """Return a bundle of this node's library.
+
+        Raises:
+            NotFound: It is not here.
+        """
+        return await asyncio.to_thread(self._library.get, digest)
+
     async def test(self, digest: bytes) -> dict[str, Any]:
         """Run a bundle's deploy-time tests here."""
         try:

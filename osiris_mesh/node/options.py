@@ -122,7 +122,7 @@ class NodeOptions:
             raise UsageError("TLS takes a certificate and its key", fix="give both --http-cert and --http-key")
         if self.http == HTTP_OFF:
             if self.http_cert or self.http_proxy:
-                raise UsageError("there is no HTTP to speak TLS, or to stand behind a proxy", fix="leave out --http off")
+                raise UsageError("there is no HTTP to speak TLS, or behind a proxy", fix="leave out --http off")
         elif self.http:
             host, _ = parse_host_port(self.http)
             check_exposure(host, tls=bool(self.http_cert), proxied=self.http_proxy)

@@ -6,9 +6,11 @@ Nothing of it is imported while ``http`` is ``off``: the server and what it brin
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from osiris_mesh.access.policy import Policy
+from osiris_mesh.clock import Clock
+from osiris_mesh.gateway.metrics import CONTENT_TYPE
 from osiris_mesh.identity.multiaddr import parse_host_port
 from osiris_mesh.node.options import HTTP_OFF
 
@@ -19,18 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Web"]
 
-_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
-
 
 class Web:
     """The HTTP face, or none where the options say ``off``.
 
     Args:
         controller: Whose.
+        policy: Who may do what.
+        clock: Time.
     """
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, policy: Policy, clock: Clock) -> None:
         self._node = controller
+        self._policy = policy
+        self._clock = clock
         self._listener: Listener | None = None
         self._server: HttpServer | None = None
 
@@ -73,12 +77,12 @@ class Web:
             book=node.ledger,
             functions=node.functions,
             calls=node.functions.invoker,
-            policy=Policy(lambda: node.ledger.state, node.clock),
+            policy=self._policy,
             events=node.hooks.bus,
-            metrics=lambda: (_PROMETHEUS, node.hooks.metrics.render()),
+            metrics=lambda: (CONTENT_TYPE, node.hooks.metrics.render()),
             builds=Builds(settings.builds),
             settings=settings,
-            clock=node.clock,
+            clock=self._clock,
         )
         self._server = HttpServer(parts, self._listener)
         await self._server.start()

@@ -93,6 +93,7 @@ class Bearers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._known: dict[str, Bearer] = {}
+        self._state = parts.book.state
 
     def of(self, header: str | None, now: float) -> Bearer:
         """Return who an Authorization header speaks for, and count his request.
@@ -106,8 +107,14 @@ class Bearers:
             Overloaded: He asks too often.
         """
         token = _token(header)
+        state = self._parts.book.state
+        if state is not self._state:
+            # A repair replaces the whole state, and begins to count anew.
+            self._state = state
+            for known in self._known.values():
+                known.until = 0.0
         bearer = self._known.get(token)
-        if bearer is None or bearer.until <= now or bearer.rights != self._parts.book.state.rights:
+        if bearer is None or bearer.until <= now or bearer.rights != state.rights:
             bearer = self._look(token, bearer, now)
         wait = bearer.bucket.take(now)
         if wait > 0.0:

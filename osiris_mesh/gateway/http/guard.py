@@ -7,23 +7,14 @@ an Origin, where there is one, must be the same or named in the mesh's setting `
 
 from __future__ import annotations
 
-import ipaddress
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["Bucket", "host_name", "is_local_host", "is_loopback", "same_origin"]
+from osiris_mesh.gateway.http.exposure import is_loopback
+
+__all__ = ["Bucket", "host_name", "is_local_host", "same_origin"]
 
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether what listens at ``host`` can be reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @lru_cache(maxsize=256)

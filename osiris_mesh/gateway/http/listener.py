@@ -11,27 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from osiris_mesh.errors import Conflict, UsageError
-from osiris_mesh.gateway.http.guard import is_loopback
+from osiris_mesh.gateway.http.exposure import check_exposure
 from osiris_mesh.identity.multiaddr import parse_host_port
 
-__all__ = ["DEFAULT_HTTP", "OFF", "Listener", "check_exposure"]
+__all__ = ["DEFAULT_HTTP", "Listener"]
 
 DEFAULT_HTTP: Final = "127.0.0.1:7480"
-OFF: Final = "off"
 _BACKLOG: Final = 256
-
-
-def check_exposure(host: str, *, tls: bool, proxied: bool) -> None:
-    """Check that what listens at ``host`` does not let bearers travel in the clear.
-
-    Raises:
-        UsageError: It would.
-    """
-    if not (is_loopback(host) or tls or proxied):
-        raise UsageError(
-            f"HTTP beyond this machine ({host or 'every address'}) takes TLS",
-            fix="give --http-cert and --http-key, or --http-proxy if a proxy in front ends TLS, or listen on 127.0.0.1",
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.http.bearer import Bearers
 from osiris_mesh.gateway.http.calls import CALL_HEADERS
 from osiris_mesh.gateway.http.describe import PROBLEM
-from osiris_mesh.gateway.http.guard import is_local_host, is_loopback, same_origin
+from osiris_mesh.gateway.http.exposure import is_loopback
+from osiris_mesh.gateway.http.guard import is_local_host, same_origin
 from osiris_mesh.gateway.http.listener import Listener
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import Anonymous, NoMethod, TooLarge, Unsupported, encode, retry_after, status_of
