@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from osiris_mesh.access.audit import Trail
 from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import Clock
 from osiris_mesh.gateway.metrics import CONTENT_TYPE
@@ -80,6 +81,7 @@ class Web:
             policy=self._policy,
             events=node.hooks.bus,
             metrics=lambda: (CONTENT_TYPE, node.hooks.metrics.render()),
+            trail=Trail(node.ledger),
             builds=Builds(settings.builds),
             settings=settings,
             clock=self._clock,

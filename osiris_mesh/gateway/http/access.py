@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from osiris_mesh.access.audit import Filter
 from osiris_mesh.errors import NotFound, UsageError
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import own_entries, propose, record
@@ -10,7 +11,7 @@ from osiris_mesh.ledger.kinds import ApiTokenCreate, ApiTokenRevoke, RoleRemove,
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
 from osiris_mesh.ledger.records import ApiTokenRecord
 
-__all__ = ["add_token", "list_roles", "list_tokens", "remove_role", "revoke_token", "set_role", "whoami"]
+__all__ = ["add_token", "audit", "list_roles", "list_tokens", "remove_role", "revoke_token", "set_role", "whoami"]
 
 _MANAGE = "user.manage"
 
@@ -28,6 +29,14 @@ async def whoami(ask: Ask) -> types.WhoAmI:
         owner=owner.name if owner is not None else "",
         grants=list(who.grants.texts),
     )
+
+
+async def audit(ask: Ask) -> types.Audit:
+    """Return changes of the mesh, newest first."""
+    query = ask.query
+    wanted = Filter(**{name: getattr(query, name) for name in query.__struct_fields__})
+    page = await ask.parts.trail.page(wanted)
+    return types.Audit(list(page.events), page.next)
 
 
 async def list_roles(ask: Ask) -> types.Roles:

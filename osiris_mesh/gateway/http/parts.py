@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from osiris_mesh.access.audit import Trail
 from osiris_mesh.clock import Clock
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway import control
@@ -134,6 +135,7 @@ class Parts:
         policy: Who may do what.
         events: Its bus.
         metrics: Returns content type and body of ``/metrics``.
+        trail: Its audit trail.
         builds: Where functions are built from source.
         settings: Bounds.
         clock: Time.
@@ -146,6 +148,7 @@ class Parts:
     policy: Policy
     events: Events
     metrics: Callable[[], tuple[str, bytes]]
+    trail: Trail
     builds: Builds
     settings: GatewaySettings
     clock: Clock

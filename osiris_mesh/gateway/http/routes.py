@@ -311,6 +311,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         types.Signed,
         errors=_CHANGE_ERRORS,
     ),
+    Route(
+        "GET",
+        "/v1/audit",
+        "audit.read",
+        access.audit,
+        types.Audit,
+        "Changes of the mesh: who, what, when, from where.",
+        query=types.AuditQuery,
+        errors=(422,),
+    ),
     Route("GET", "/v1/whoami", BEARER, access.whoami, types.WhoAmI, "Who the bearer is, and what he may."),
     Route(
         "GET",

@@ -626,12 +626,15 @@ class SettingBody(Signed, kw_only=True):
 
 
 class AuditQuery(Struct, forbid_unknown_fields=True):
-    """Which changes."""
+    """Which changes; what is left out asks nothing."""
 
-    who: Annotated[str, Meta(max_length=128, description="Name or key of who made it.")] = ""
-    kind: Annotated[str, Meta(max_length=64, description="Kind of entry, or its beginning.")] = ""
-    subject: Annotated[str, Meta(max_length=384)] = ""
-    since_ms: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    user: Annotated[str, Meta(max_length=128, description="Name or key of who made it.")] = ""
+    kind: Annotated[str, Meta(max_length=64, description="Kind of entry, or its beginning and `*`.")] = ""
+    subject: Annotated[str, Meta(max_length=384, description="What was changed, or its beginning and `*`.")] = ""
+    since_ms: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
+    until_ms: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
+    accepted: bool | None = None
+    before: Annotated[int, Meta(ge=0, le=1 << 53, description="`next` of the page before.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
@@ -639,3 +642,4 @@ class Audit(Struct):
     """Changes, newest first."""
 
     events: list[dict[str, Any]]
+    next: int | None
