@@ -61,7 +61,8 @@ def call(
     with Controller(session.home) as controller:
         begin = time.perf_counter()
         try:
-            result, facts = controller.mesh.options(timeout=limit).detailed(name, positional, named)
+            with session.busy(f"calling {clean(name)}", plain=False):
+                result, facts = controller.mesh.options(timeout=limit).detailed(name, positional, named)
         except TypeError as error:
             # Bound against the signature before anything was sent.
             raise UsageError(str(error), fix=f"see its parameters: osiris-mesh describe {name}") from None

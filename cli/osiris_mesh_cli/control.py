@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,6 +19,7 @@ __all__ = ["Controller", "refusal"]
 
 _ASK_SECONDS: Final = 15.0
 _SUBMIT_SECONDS: Final = 20.0
+_BUNDLE_SECONDS: Final = 60.0
 # Codes with which the ledger refuses an entry, by what they mean to the one who signed it.
 _REFUSALS: Final[dict[str, builtins.type[OsirisError]]] = {
     "author": Denied,
@@ -72,6 +73,31 @@ class Controller:
         """
         answer: dict[str, Any] = self.mesh.request(method, body or {}, timeout=timeout)
         return answer
+
+    def messages(self, method: str, body: dict[str, Any], *, timeout: float | None = None) -> Iterator[bytes]:
+        """Yield what a streaming control method sends, on a connection of its own.
+
+        Raises:
+            OsirisError: What the controller answered, or that it does not.
+        """
+        from osiris_mesh.codec import pack  # noqa: PLC0415 - the SDK has brought them already
+        from osiris_mesh.link import BlockingLink  # noqa: PLC0415
+
+        link = BlockingLink.unix(self.home.socket)
+        try:
+            stream = link.open(method, pack(body), timeout=timeout, end=True)
+            while (message := stream.receive()) is not None:
+                yield message
+        finally:
+            link.close()
+
+    def bundle(self, digest: bytes) -> bytes:
+        """Return a bundle from the library.
+
+        Raises:
+            NotFound: Neither this node nor one it can reach has it.
+        """
+        return b"".join(self.messages("library.get", {"digest": digest}, timeout=_BUNDLE_SECONDS))
 
     def signer(self) -> KeyPair:
         """Return the home's user key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from osiris_mesh.runtime.build import Overrides
     from osiris_mesh.runtime.bundle import Bundle
 
-__all__ = ["Known", "Plan", "choose_version", "deploy", "describe"]
+__all__ = ["Known", "Plan", "choose_version", "deploy", "describe", "earlier_lock"]
 
 FIRST_VERSION: Final = "1.0.0"
 _TESTS_SECONDS: Final = 660.0
@@ -94,11 +95,16 @@ def describe(controller: Controller, name: str) -> dict[str, Any] | None:
         return None
 
 
+def _quiet(_text: str) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 def deploy(
     controller: Controller,
     path: str,
     *,
     say: Callable[[str], None],
+    busy: Callable[[str], AbstractContextManager[object]] = _quiet,
     name: str | None = None,
     namespace: str | None = None,
     version: str | None = None,
@@ -118,11 +124,7 @@ def deploy(
     from osiris_mesh.runtime.bundle import Bundle  # noqa: PLC0415
     from osiris_mesh.runtime.lock import lock_dependencies  # noqa: PLC0415
 
-    def lock(requirements: Sequence[str], python: str) -> bytes:
-        say(f"locking {len(requirements)} {'dependency' if len(requirements) == 1 else 'dependencies'} …")
-        return lock_dependencies(requirements, python)
-
-    def build(function: str | None = None) -> list[Bundle]:
+    def built(function: str | None, lock: Callable[[Sequence[str], str], bytes]) -> list[Bundle]:
         return build_bundles(
             path,
             function=function,
@@ -134,6 +136,16 @@ def deploy(
             lock=lock,
         )
 
+    def build(function: str | None = None) -> list[Bundle]:
+        def lock(requirements: Sequence[str], python: str) -> bytes:
+            # Built without a lock first, to learn which functions these are, and so which lock came before.
+            names = [bundle.spec.name for bundle in built(function, lambda _requirements, _python: b"")]
+            earlier = next(filter(None, (earlier_lock(controller, each) for each in names)), b"")
+            with busy(f"locking {len(requirements)} {'dependency' if len(requirements) == 1 else 'dependencies'}"):
+                return lock_dependencies(requirements, python, prefer=earlier)
+
+        return built(function, lock)
+
     if must_exist and name is not None and "::" not in path:
         # In a file with several functions, the one of that name is meant.
         try:
@@ -142,7 +154,27 @@ def deploy(
             bundles = build()
     else:
         bundles = build()
-    return [_deploy_one(controller, bundle, version, say, Bundle.make, must_exist=must_exist) for bundle in bundles]
+    return [
+        _deploy_one(controller, bundle, version, say, busy, Bundle.make, must_exist=must_exist) for bundle in bundles
+    ]
+
+
+def earlier_lock(controller: Controller, name: str) -> bytes:
+    """Return the lock of a function's active version, or nothing.
+
+    Its versions are kept where they still fit, so that deploying unchanged code again is no change, whatever was
+    released in between.
+    """
+    described = describe(controller, name)
+    if described is None or not described.get("digest"):
+        return b""
+    from osiris_mesh.runtime.bundle import Bundle  # noqa: PLC0415 - only a deployment of known code needs it
+
+    try:
+        return Bundle.parse(controller.bundle(bytes.fromhex(described["digest"]))).lock
+    except NotFound:
+        # This node no longer has the bundle and no other answers: a fresh lock does as well.
+        return b""
 
 
 def _deploy_one(
@@ -150,6 +182,7 @@ def _deploy_one(
     built: Bundle,
     wanted: str | None,
     say: Callable[[str], None],
+    busy: Callable[[str], AbstractContextManager[object]],
     make: Callable[..., Bundle],
     *,
     must_exist: bool,
@@ -177,7 +210,8 @@ def _deploy_one(
         bundle = built_as(version)
         say(f"{name} {version}: {len(bundle.data)} bytes, {len(bundle.tests)} tests …")
         try:
-            answer = _publish(controller, bundle)
+            with busy(f"uploading and testing {name} {version}"):
+                answer = _publish(controller, bundle)
         except CheckFailed as error:
             for line in failed_tests(error):
                 say(clean(line))

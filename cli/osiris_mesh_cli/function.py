@@ -45,13 +45,28 @@ def _deploy(session: Session, path: str, must_exist: bool, options: dict[str, An
         idempotent=options.pop("idempotent"),
     )
     with Controller(session.home) as controller:
-        return carry_out(controller, path, say=session.say, overrides=overrides, must_exist=must_exist, **options)
+        return carry_out(
+            controller,
+            path,
+            say=session.say,
+            busy=session.busy,
+            overrides=overrides,
+            must_exist=must_exist,
+            **options,
+        )
 
 
 def _outcome(item: dict[str, Any]) -> str:
     if not item["changed"]:
         return f"{item['name']} {item['version']}: unchanged, this very code is active already"
     return f"{item['name']} {item['version']}: active{_tests_text(item.get('tests'))}"
+
+
+def _next(session: Session, item: dict[str, Any]) -> None:
+    with Controller(session.home) as controller:
+        call = str(controller.ask("function.describe", {"name": item["name"]}).get("call") or "")
+    takes = call.partition("(")[2].rpartition(")")[0]
+    session.next(f"call {item['name']}{' …' if takes else ''}", f"describe {item['name']}")
 
 
 def _tests_text(tests: Any) -> str:
@@ -102,8 +117,7 @@ def deploy(
     done = _deploy(session, path, False, options)  # noqa: FBT003 - a new function is welcome
     value = done[0] if len(done) == 1 else {"changed": any(item["changed"] for item in done)}
     session.result({**value, "functions": done}, "\n".join(_outcome(item) for item in done))
-    if done[0]["changed"]:
-        session.say(f"call it: osiris-mesh call {done[0]['name']} …")
+    _next(session, done[0])
 
 
 @command(app, example="update addNumbers ./functions/add_numbers_v2.py")
@@ -136,6 +150,7 @@ def update(
     with Controller(session.home) as controller:
         now = controller.ask("function.describe", {"name": name})
     session.result({**now, **done[0]}, _outcome(done[0]))
+    session.next(f"describe {done[0]['name']}", f"rollback {done[0]['name']}")
 
 
 @command(app, example="remove addNumbers\nremove addNumbers --version 1.0.0")
@@ -157,6 +172,7 @@ def remove(session: Session, name: NameArgument, version: VersionOption = None) 
         "height": answer["height"],
     }
     session.result(value, f"removed {full}{f' {version}' if version else ''}")
+    session.next("list")
 
 
 @command(app, example="rollback addNumbers\nrollback addNumbers --to 1.0.0")
@@ -179,6 +195,7 @@ def rollback(
         answer = controller.submit(FunctionActivate(full, target))
     value = {**before, "active": target, "height": answer["height"], "changed": target != before["active"]}
     session.result(value, f"{full} {target}: active")
+    session.next(f"describe {full}", f"call {full} …")
 
 
 def _version_before(described: dict[str, Any]) -> str:
@@ -201,6 +218,8 @@ def list_(session: Session) -> None:
     session.result(
         {"functions": functions}, lambda: table(["NAME", "ACTIVE", "VERSIONS", "INSTANCES", "DESCRIPTION"], rows)
     )
+    if not functions:
+        session.next("deploy PATH")
 
 
 @command(app, example="describe image-processing/sharpen")

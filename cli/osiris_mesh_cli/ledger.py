@@ -74,14 +74,34 @@ def _indented(items: list[tuple[str, Any]]) -> str:
 
 @command(app, example="ledger verify")
 def verify(session: Session) -> int:
-    """Check every hash, signature and link of this node's copy of the chain; exit code 1 if one does not hold."""
-    with Controller(session.home) as controller:
-        value = controller.ask("ledger.verify", timeout=_VERIFY_SECONDS)
+    """Check every hash, signature and link of this node's copy of the chain; exit code 1 if one does not hold.
+
+    Where no controller runs, the folder itself is checked.
+    """
+    with session.busy("checking the chain"):
+        value = _verified(session)
 
     def text() -> str:
         if value["valid"]:
-            return f"valid: height {value['height']}, {value['entries']} entries, tip {value['tip'][:16]}…"
+            offline = ", of the stored files; no controller runs" if value["offline"] else ""
+            return f"valid: height {value['height']}, {value['entries']} entries, tip {value['tip'][:16]}…{offline}"
         return "\n".join(["NOT VALID", *(f"  {clean(str(problem))}" for problem in value["problems"])])
 
     session.result(value, text)
+    if not value["valid"]:
+        session.say("fix: stop this node, move the folder ledger in its home away, start it: the others have the chain")
     return 0 if value["valid"] else 1
+
+
+def _verified(session: Session) -> dict[str, Any]:
+    from osiris_mesh_cli.process import is_held  # noqa: PLC0415 - this command alone needs it
+
+    home = session.home
+    if home.socket.exists() or is_held(home) or not any(home.ledger.glob("*")):
+        with Controller(home) as controller:
+            return {"offline": False, **controller.ask("ledger.verify", timeout=_VERIFY_SECONDS)}
+    from osiris_mesh.ledger.verify import verify_folder  # noqa: PLC0415 - brings the whole ledger
+    from osiris_mesh.node.options import MeshFile  # noqa: PLC0415
+
+    mesh = MeshFile.load(home)
+    return {"offline": True, **verify_folder(home.ledger, None if mesh is None else mesh.mesh_id).view()}

@@ -41,6 +41,7 @@ def logs(
         raise UsageError("--tail never ends, so no JSON document can hold it", fix="leave out --tail or --json")
     since_ms = 0 if since is None else SYSTEM.time_ms() - int(seconds(since) * 1000)
     found: list[dict[str, Any]] = []
+    shown = False
     with Controller(session.home) as controller, contextlib.suppress(KeyboardInterrupt):
         for item in controller.mesh.logs(name, tail=lines, follow=follow, since_ms=since_ms):
             if search not in str(item["text"]):
@@ -48,10 +49,14 @@ def logs(
             if session.json:
                 found.append(item)
             else:
+                shown = True
                 sys.stdout.write(_line(item) + "\n")
                 sys.stdout.flush()
     if session.json:
         session.result({"lines": found})
+    elif not follow and not shown:
+        session.say("nothing was printed on this node; functions print where they run")
+        session.next("describe NAME", "logs --tail")
 
 
 @command(app, example="metrics\nmetrics addNumbers --json")

@@ -7,6 +7,7 @@ heavy inside it when it is needed.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Final
@@ -47,6 +48,16 @@ COMMANDS: Final[dict[str, str]] = {
     "ledger": "ledger.",
     "config": "config.",
     "user": "user.",
+    "role": "role.",
+    "apitoken": "apitoken.",
+    "audit": "audit",
+    "top": "top",
+    "monitor": "monitor",
+    "events": "events",
+    "webhook": "webhook.",
+    "alert": "alert.",
+    "service": "service.",
+    "completion": "completion",
     "demo": "demo",
     "help": "about",
     "version": "about",
@@ -145,6 +156,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else arguments
     json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
+    if os.environ.get("_OSIRIS_MESH_COMPLETE"):
+        from osiris_mesh_cli.completion import enable  # noqa: PLC0415 - only a completing shell needs it
+
+        enable()
     try:
         code = root().main(args=given, prog_name="osiris-mesh", standalone_mode=False)
     except _UsageFault as fault:

@@ -53,6 +53,7 @@ def remove(
         {"peer_id": found["peer_id"], "removed": True, "height": answer["height"]},
         f"removed {found['name']} ({found['peer_id']})",
     )
+    session.next("member list")
 
 
 def find(members: list[dict[str, Any]], wanted: str) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from osiris_mesh.errors import NotFound, OsirisError, UsageError
+from osiris_mesh.errors import NotFound, OsirisError
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import pairs
@@ -20,7 +21,20 @@ ListenOption = Annotated[
     str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where links are accepted; port 0: any free one.")
 ]
 HttpOption = Annotated[
-    str, typer.Option("--http", metavar="off", help="HTTP gateway; this version has none, so: off.", show_default=True)
+    str,
+    typer.Option(
+        "--http",
+        metavar="HOST:PORT|off",
+        help="Where the HTTP API answers; 127.0.0.1:7480 or a free port if not given.",
+    ),
+]
+CertOption = Annotated[
+    str, typer.Option("--http-cert", metavar="FILE", help="Certificate (PEM); beyond this machine HTTP takes TLS.")
+]
+KeyOption = Annotated[str, typer.Option("--http-key", metavar="FILE", help="Key of that certificate (PEM).")]
+ProxyFlag = Annotated[bool, typer.Option("--http-proxy", help="A proxy in front of the HTTP API ends TLS.")]
+OtlpOption = Annotated[
+    str, typer.Option("--otlp", metavar="URL", help="OpenTelemetry collector that spans of calls are sent to.")
 ]
 NoMdnsFlag = Annotated[bool, typer.Option("--no-mdns", help="Neither announce nor look around by mDNS.")]
 DetachFlag = Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; it runs on.")]
@@ -32,16 +46,23 @@ TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="H
 
 _READY_SECONDS = 60.0
 _LOOK_AROUND_SECONDS = 3.0
+_HINT = ("status", "list")
 
 
 def _options(
-    listen: str | None, http: str, no_mdns: bool, node_name: str | None, preset: str, seeds: list[str] | None = None
+    listen: str | None,
+    node_name: str | None,
+    *,
+    no_mdns: bool,
+    seeds: list[str] | None = None,
+    **given: Any,
 ) -> Any:
     from osiris_mesh.node.options import NodeOptions  # noqa: PLC0415 - only what prepares a home needs it
 
-    if http != "off":
-        raise UsageError("this version has no HTTP gateway", fix="leave --http out, or say --http off")
-    given: dict[str, Any] = {"mdns": not no_mdns, "preset": preset, "seeds": tuple(seeds or ())}
+    given |= {"mdns": not no_mdns, "seeds": tuple(seeds or ())}
+    for key in ("http_cert", "http_key"):
+        # The controller may run elsewhere than in this folder.
+        given[key] = str(Path(given[key]).expanduser().absolute()) if given[key] else ""
     if listen is not None:
         given["listen"] = listen
     if node_name is not None:
@@ -54,7 +75,7 @@ def _run(
     detach: bool,
     shape: Callable[[dict[str, Any]], tuple[dict[str, Any], str]],
     *,
-    hint: str,
+    hint: tuple[str, ...],
     undo: Callable[[], None] | None = None,
 ) -> int:
     """Run the home's controller.
@@ -63,20 +84,21 @@ def _run(
         session: The home.
         detach: Return when it is ready.
         shape: Turns its report into the command's result.
-        hint: What to say then.
+        hint: The commands that are useful then.
         undo: What to do if it can't be made ready.
     """
     from osiris_mesh_cli.process import run_detached, run_foreground  # noqa: PLC0415 - most commands start nothing
 
     if detach:
         try:
-            ready = run_detached(session.home, _READY_SECONDS)
+            with session.busy("starting the controller"):
+                ready = run_detached(session.home, _READY_SECONDS)
         except OsirisError:
             if undo is not None:
                 undo()
             raise
         session.result(*shape(ready))
-        session.say(hint)
+        session.next(*hint)
         return 0
 
     def announce(ready: dict[str, Any]) -> None:
@@ -88,7 +110,8 @@ def _run(
                 session.result(ready)
             return
         session.result(*shape(ready))
-        session.say(f"{hint}; Ctrl-C stops this node")
+        session.say("ready; Ctrl-C stops this node")
+        session.next(*hint)
 
     return run_foreground(session.home, announce)
 
@@ -99,6 +122,7 @@ def _facts(ready: dict[str, Any]) -> list[tuple[str, object]]:
         ("mesh", f"{ready.get('name') or ''} {ready['mesh_id']}".strip()),
         ("peer", ready["peer_id"]),
         ("listen", "  ".join(listen) if isinstance(listen, list) else listen),
+        ("http", ready.get("http") or "off"),
     ]
 
 
@@ -107,7 +131,11 @@ def init(
     session: Session,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the mesh; made up if not given.")] = "",
     listen: ListenOption = None,
-    http: HttpOption = "off",
+    http: HttpOption = "",
+    http_cert: CertOption = "",
+    http_key: KeyOption = "",
+    http_proxy: ProxyFlag = False,
+    otlp: OtlpOption = "",
     no_mdns: NoMdnsFlag = False,
     detach: DetachFlag = False,
     node_name: NodeNameOption = None,
@@ -116,7 +144,18 @@ def init(
     """Create a mesh with this node as its first member, and run it."""
     from osiris_mesh.node.prepare import create_mesh  # noqa: PLC0415 - only init needs it
 
-    create_mesh(session.home, _options(listen, http, no_mdns, node_name, preset), name)
+    options = _options(
+        listen,
+        node_name,
+        no_mdns=no_mdns,
+        preset=preset,
+        http=http,
+        http_cert=http_cert,
+        http_key=http_key,
+        http_proxy=http_proxy,
+        otlp=otlp,
+    )
+    create_mesh(session.home, options, name)
 
     def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return {"http": None, **ready}, f"created a mesh\n{pairs(_facts(ready))}"
@@ -127,7 +166,7 @@ def init(
             session.home.mesh_file.unlink(missing_ok=True)
             shutil.rmtree(session.home.ledger, ignore_errors=True)
 
-    return _run(session, detach, shape, hint="ready; others join with: osiris-mesh token create", undo=undo)
+    return _run(session, detach, shape, hint=("deploy PATH", "token create, to let others in"), undo=undo)
 
 
 @command(app, example="join osm1…\njoin osm1… --listen 127.0.0.1:0 --no-mdns --detach --json")
@@ -139,7 +178,11 @@ def join(
         typer.Option("--seed", metavar="ADDRESS", help="Where a member answers; several may be given."),
     ] = None,
     listen: ListenOption = None,
-    http: HttpOption = "off",
+    http: HttpOption = "",
+    http_cert: CertOption = "",
+    http_key: KeyOption = "",
+    http_proxy: ProxyFlag = False,
+    otlp: OtlpOption = "",
     no_mdns: NoMdnsFlag = False,
     detach: DetachFlag = False,
     node_name: NodeNameOption = None,
@@ -149,7 +192,18 @@ def join(
     from osiris_mesh.node.options import MeshFile  # noqa: PLC0415 - only what prepares a home needs it
     from osiris_mesh.node.prepare import join_mesh, pending_token  # noqa: PLC0415 - the same
 
-    options = _options(listen, http, no_mdns, node_name, preset, seed)
+    options = _options(
+        listen,
+        node_name,
+        no_mdns=no_mdns,
+        seeds=seed,
+        preset=preset,
+        http=http,
+        http_cert=http_cert,
+        http_key=http_key,
+        http_proxy=http_proxy,
+        otlp=otlp,
+    )
     if token is not None:
         join_mesh(session.home, token, options)
     elif MeshFile.load(session.home) is None and pending_token(session.home) is None:
@@ -160,7 +214,7 @@ def join(
         facts = [*_facts(ready), ("role", ready.get("role")), ("members", len(value["members"]))]
         return value, f"joined the mesh\n{pairs(facts)}"
 
-    return _run(session, detach, shape, hint="ready")
+    return _run(session, detach, shape, hint=_HINT)
 
 
 def _look_around(session: Session, *, mdns: bool) -> int:
@@ -205,16 +259,17 @@ def start(session: Session, detach: DetachFlag = False) -> int:
     def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return {"state": "running", "http": None, **ready}, f"running\n{pairs(_facts(ready))}"
 
-    return _run(session, detach, shape, hint="ready")
+    return _run(session, detach, shape, hint=_HINT)
 
 
 def _end(session: Session, method: str, timeout: float) -> dict[str, Any]:
     """Ask the controller to end, and wait until it has."""
     from osiris_mesh_cli.process import wait_released  # noqa: PLC0415 - most commands end nothing
 
-    with Controller(session.home) as controller:
-        answer = controller.ask(method, timeout=timeout)
-    wait_released(session.home, timeout)
+    with session.busy("waiting for the controller to finish its work and end"):
+        with Controller(session.home) as controller:
+            answer = controller.ask(method, timeout=timeout)
+        wait_released(session.home, timeout)
     return answer
 
 
@@ -223,6 +278,7 @@ def stop(session: Session, timeout: TimeoutOption = "60s") -> None:
     """Stop this node: it takes no more work, finishes what it has, hands over leadership, ends."""
     answer = _end(session, "node.stop", seconds(timeout))
     session.result(answer | {"state": "stopped"}, "stopped")
+    session.next("start")
 
 
 @command(app, example="restart --json")
@@ -236,7 +292,7 @@ def restart(session: Session, timeout: TimeoutOption = "60s") -> int:
     def shape(ready: dict[str, Any]) -> tuple[dict[str, Any], str]:
         return {"state": "running", "http": None, **ready}, f"running\n{pairs(_facts(ready))}"
 
-    return _run(session, True, shape, hint="ready")  # noqa: FBT003 - detached
+    return _run(session, True, shape, hint=_HINT)  # noqa: FBT003 - detached
 
 
 @command(app, example="leave")
@@ -244,11 +300,13 @@ def leave(session: Session, timeout: TimeoutOption = "60s") -> None:
     """Leave the mesh for good: the ledger no longer names this node, and it stops."""
     answer = _end(session, "node.leave", seconds(timeout))
     session.result(answer, "left the mesh; this home can be removed")
+    session.next("join TOKEN", "init")
 
 
 @command(app, example="drain")
 def drain(session: Session, timeout: TimeoutOption = "60s") -> None:
     """Take no more work and finish what there is; the node stays a member and runs on."""
-    with Controller(session.home) as controller:
+    with Controller(session.home) as controller, session.busy("waiting for calls under way"):
         answer = controller.ask("node.drain", timeout=seconds(timeout))
-    session.result(answer, f"{answer.get('state', 'drained')}; osiris-mesh restart takes up work again")
+    session.result(answer, str(answer.get("state", "drained")))
+    session.next("restart, to take up work again", "leave")

@@ -10,6 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, ParamSpec
@@ -19,10 +20,11 @@ import typer
 from osiris_mesh.errors import FunctionError, OsirisError, UsageError
 from osiris_mesh.identity.home import Home
 from osiris_mesh_cli.plain import PlainCommand, PlainGroup
+from osiris_mesh_cli.progress import Busy, hide
 from osiris_mesh_cli.tables import clean
 from osiris_mesh_cli.values import dumps
 
-__all__ = ["INTERRUPTED", "Session", "command", "noun", "report"]
+__all__ = ["INTERRUPTED", "Session", "command", "noun", "one_of", "report"]
 
 INTERRUPTED: Final = 130
 P = ParamSpec("P")
@@ -61,11 +63,26 @@ class Session:
     def say(self, text: str) -> None:
         """Print progress or a hint."""
         if not self.quiet:
+            hide()
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
+    def next(self, *lines: str) -> None:
+        """Name the command, or commands, that are useful now."""
+        self.say("next: " + ", or ".join(f"osiris-mesh {line}" for line in lines))
+
+    def busy(self, text: str, *, plain: bool = True) -> AbstractContextManager[object]:
+        """Return a context in which ``text`` is shown as soon as it has taken a second.
+
+        Args:
+            text: What is being done.
+            plain: Say it where there is no terminal too.
+        """
+        return nullcontext() if self.quiet else Busy(text, plain=plain)
+
 
 def _print(text: str) -> None:
+    hide()
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -39,6 +39,8 @@ def status(session: Session) -> None:
                 ("leader", f"{names.get(leader, leader)} (term {value['term']})" if leader else "none"),
                 ("quorum", quorum),
                 ("ledger", f"height {value['height']}, tip {_text(value['tip'])[:16]}…"),
+                ("listen", "  ".join(value.get("listen") or []) or None),
+                ("http", value.get("http") or "off"),
                 ("functions", len(functions) if isinstance(functions, list) else functions),
             ]
         )
@@ -53,9 +55,10 @@ def sync(
     timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait at most.")] = "30s",
 ) -> None:
     """Catch up with the mesh now: fetch and check the blocks this node does not have."""
-    with Controller(session.home) as controller:
+    with Controller(session.home) as controller, session.busy("catching up"):
         value = controller.ask("node.sync", timeout=seconds(timeout))
     session.result(value, f"in step at height {value['height']}")
+    session.next("status", "ledger log")
 
 
 @command(app, example="doctor\ndoctor --json")
@@ -63,15 +66,20 @@ def doctor(session: Session) -> int:
     """Check this node and what it needs; exit code 1 if something is wrong, with what to do about it."""
     checks = _home_checks(session)
     try:
-        with Controller(session.home) as controller:
+        with Controller(session.home) as controller, session.busy("checking"):
             checks.append({"name": "controller", "ok": True, "detail": "answers", "fix": ""})
+            http = controller.ask("node.status").get("http") or "off"
+            checks.append({"name": "http", "ok": True, "detail": str(http), "fix": ""})
             checks.extend(controller.ask("node.doctor", timeout=30)["checks"])
     except OsirisError as error:
         checks.append({"name": "controller", "ok": False, "detail": error.what, "fix": error.fix})
     rows = [["ok" if item["ok"] else "WRONG", item["name"], item["detail"]] for item in checks]
     fixes = [f"  fix {item['name']}: {item['fix']}" for item in checks if not item["ok"] and item["fix"]]
     session.result({"checks": checks}, lambda: "\n".join([table(["", "CHECK", "DETAIL"], rows), *fixes]))
-    return 0 if all(item["ok"] for item in checks) else 1
+    if not all(item["ok"] for item in checks):
+        return 1
+    session.next("status")
+    return 0
 
 
 def _home_checks(session: Session) -> list[dict[str, Any]]:

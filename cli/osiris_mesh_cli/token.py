@@ -57,6 +57,7 @@ def create(
         "uses": uses,
     }
     session.result(value, token.text())
+    session.next("join TOKEN, on the other machine" if role != "client" else "token list")
 
 
 def _lifetime(ttl: str) -> float:
@@ -163,6 +164,7 @@ def revoke(
     session.result(
         {"id": found[0]["id"], "revoked": True, "height": answer["height"]}, f"revoked token {found[0]['id']}"
     )
+    session.next("token list")
 
 
 @command(app, example="token inspect osm1…\ntoken inspect osm1… --reveal --json")

@@ -239,30 +239,108 @@ def test_settings(line: Line) -> None:
         }
         assert line("config", "get", "max_retries").out == "3\n"
         assert line("config", "get", "other").code == 3
-        assert line("config", "list", "--json").json == {"settings": {"max_retries": "3"}}
+        assert line("config", "get", "log.level", "--json").json["is_set"] is False
+        assert line("config", "get", "log.level").out == "info\n"
+        listed = line("config", "list", "--json").json
+        assert listed["settings"] == {"max_retries": "3"}
+        assert {row["key"] for row in listed["known"] if row["is_set"]} == {"max_retries"}
+        assert "log.level" in line("config", "list").out
         assert line("config", "reset", "max_retries").code == 0
         assert signed_by(line.home, fake)[0] == ConfigSet("max_retries", "3")
 
 
-def test_users(line: Line) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("max_retries", "many"), "max_retries can't be that"),
+        (("max_retires", "3"), "did you mean max_retries?"),
+        (("log.level", "loud"), "debug, info, warning, error"),
+        (("webhook.a.url", "http://example.org/"), "https"),
+    ],
+)
+def test_a_setting_is_checked_before_it_is_signed(line: Line, words: tuple[str, str], said: str) -> None:
+    with FakeController(Home(line.home), {"ledger.submit": accept}) as fake:
+        answer = line("config", "set", *words)
+        assert (answer.code, fake.asked) == (2, [])
+    assert said in answer.err
+
+
+ROLES = [
+    {"name": name, "grants": grants, "builtin": True}
+    for name, grants in (
+        ("viewer", ["function.read", "mesh.read"]),
+        ("developer", ["function.call", "function.deploy", "function.read", "mesh.read"]),
+        ("operator", ["config.write"]),
+    )
+]
+
+
+def test_users(line: Line, tmp_path: Path) -> None:
     users = [{"name": "ada", "role": "admin", "key": b"\x01" * 32, "since": 0}]
-    methods = {"ledger.submit": accept, "user.list": lambda _: {"users": users}}
+    methods = {
+        "ledger.submit": accept,
+        "user.list": lambda _: {"users": users},
+        "role.list": lambda _: {"roles": ROLES},
+    }
     with FakeController(Home(line.home), methods) as fake:
         answer = line("user", "add", "johndoe", "--role", "developer")
-        assert answer.code == 0
-        secret = KeyPair(bytes.fromhex(answer.out.strip()))
+        assert answer.code == 0, answer.err
+        path = line.home / "keys" / "users" / "johndoe.key"
+        assert path.stat().st_mode & 0o777 == 0o600
+        secret = KeyPair.load(path)
+        assert str(path) in answer.out
+        assert secret.seed.hex() not in answer.out + answer.err
         given = line("user", "add", "ci", "--key", "02" * 32, "--json").json
-        assert "secret" not in given
-        assert line("user", "add", "ci", "--key", "02").code == 2
+        assert "key_file" not in given
+        (tmp_path / "ci.pub").write_text("03" * 32 + "\n")
+        assert line("user", "add", "ci", "--key", str(tmp_path / "ci.pub"), "--role", "viewer").code == 0
+        KeyPair(b"s" * 32).save(tmp_path / "own.key")
+        assert line("user", "add", "own", "--key", str(tmp_path / "own.key")).code == 0
+        for wrong in ("02", str(tmp_path / "none.pub"), str(tmp_path)):
+            assert line("user", "add", "ci", "--key", wrong).code == 2
         assert line("user", "add", "ci", "--role", "king").code == 2
+        assert line("user", "add", "../ci").code == 2
         assert line("user", "update", "ada", "--role", "operator").code == 0
         assert line("user", "update", "ada").code == 2
         assert line("user", "update", "nobody", "--role", "viewer").code == 3
         assert line("user", "remove", "ada").code == 0
         assert line("user", "list", "--json").json["users"][0]["key"] == "01" * 32
         bodies = signed_by(line.home, fake)
-    assert bodies[0] == UserAdd(secret.public, "johndoe", "developer")
-    assert bodies[1] == UserAdd(b"\x02" * 32, "ci", "developer")
+    assert bodies[:4] == [
+        UserAdd(secret.public, "johndoe", "developer"),
+        UserAdd(b"\x02" * 32, "ci", "developer"),
+        UserAdd(b"\x03" * 32, "ci", "viewer"),
+        UserAdd(KeyPair(b"s" * 32).public, "own", "developer"),
+    ]
+
+
+def test_a_user_that_was_refused_leaves_no_key(line: Line) -> None:
+    def refuse(_body: dict[str, Any]) -> dict[str, Any]:
+        return {"height": 8, "outcomes": [{"accepted": False, "reason": "no", "code": "role"}]}
+
+    methods = {"ledger.submit": refuse, "user.list": lambda _: {"users": []}, "role.list": lambda _: {"roles": ROLES}}
+    with FakeController(Home(line.home), methods):
+        assert line("user", "add", "johndoe").code == 5
+    assert list((line.home / "keys" / "users").iterdir()) == []
+
+
+def test_a_removed_users_key_is_not_used_again(line: Line) -> None:
+    users: list[dict[str, Any]] = []
+    methods = {
+        "ledger.submit": accept,
+        "user.list": lambda _: {"users": users},
+        "role.list": lambda _: {"roles": ROLES},
+    }
+    path = line.home / "keys" / "users" / "johndoe.key"
+    with FakeController(Home(line.home), methods):
+        assert line("user", "add", "johndoe").code == 0
+        first = KeyPair.load(path).public
+        users.append({"name": "johndoe", "role": "developer", "key": first, "since": 0})
+        assert line("user", "add", "johndoe").code == 2
+        assert KeyPair.load(path).public == first
+        users.clear()
+        assert line("user", "add", "johndoe").code == 0
+    assert KeyPair.load(path).public != first
 
 
 SOURCE = "def add(a: int, b: int = 1) -> int:\n    '''Add.'''\n    return a + b\n"
@@ -466,7 +544,7 @@ def test_the_ledger(line: Line) -> None:
             {"from": 1, "limit": 1},
         ]
         shown = line("ledger", "show", "1").out
-        assert line("ledger", "verify", "--json").json == good
+        assert line("ledger", "verify", "--json").json == good | {"offline": False}
         assert line("ledger", "verify").out.startswith("valid")
     assert "config.set" in shown
     assert "value" in shown
@@ -489,7 +567,9 @@ def test_a_ledger_that_does_not_hold_is_1(line: Line) -> None:
 
 def test_doctor_is_1_when_something_is_wrong(line: Line) -> None:
     checks = [{"name": "quorum", "ok": False, "detail": "no majority", "fix": "start the others"}]
-    with FakeController(Home(line.home), {"node.doctor": lambda _: {"checks": checks}}):
+    with FakeController(
+        Home(line.home), {"node.doctor": lambda _: {"checks": checks}, "node.status": lambda _: STATUS}
+    ):
         answer = line("doctor")
         assert answer.code == 1
         assert "start the others" in answer.out
@@ -502,7 +582,7 @@ def test_what_the_controller_refuses_reaches_the_terminal_as_it_is(line: Line) -
         raise Unavailable("no majority of the voters can be reached", fix="start the controllers that are down")
 
     with FakeController(Home(line.home), {"ledger.submit": refuse}):
-        answer = line("config", "set", "a", "1")
+        answer = line("config", "set", "max_retries", "1")
     assert (answer.code, answer.err) == (
         6,
         "error: no majority of the voters can be reached\n  fix: start the controllers that are down\n",

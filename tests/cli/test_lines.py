@@ -38,7 +38,20 @@ def test_the_promised_commands_are_there() -> None:
         *("token create", "token list", "token revoke", "token inspect", "member list", "member remove", "version"),
         *("deploy", "update", "remove", "rollback", "list", "describe", "call", "logs", "metrics"),
         *("ledger log", "ledger show", "ledger verify", "config set", "config get", "config reset", "config list"),
-        *("user add", "user remove", "user list", "user update"),
+        *(
+            "user add",
+            "user remove",
+            "user list",
+            "user update",
+            "role list",
+            "role set",
+            "role remove",
+            "audit",
+            "events",
+        ),
+        *("apitoken create", "apitoken list", "apitoken revoke", "apitoken inspect", "top", "monitor", "completion"),
+        *("webhook add", "webhook list", "webhook remove", "webhook test", "alert add", "alert list", "alert remove"),
+        *("service install", "service remove"),
     }
 
 
@@ -243,7 +256,15 @@ def test_a_defect_of_ours_is_said_and_is_1(line: Line, monkeypatch: pytest.Monke
         ("call", "math/add", "1", "2"),
         ("token", "create"),
         ("ledger", "verify"),
-        ("config", "set", "a", "b"),
+        ("config", "set", "max_retries", "1"),
+        ("top", "--once"),
+        ("monitor", "math/add"),
+        ("audit",),
+        ("events",),
+        ("role", "list"),
+        ("apitoken", "create"),
+        ("webhook", "list"),
+        ("alert", "list"),
         ("user", "list"),
         ("logs", "math/add"),
     ],
@@ -261,10 +282,11 @@ def test_start_in_a_home_without_a_mesh(line: Line) -> None:
     assert "init" in answer.err
 
 
-def test_http_is_not_part_of_this_version(line: Line) -> None:
-    answer = line("init", "--http", "127.0.0.1:7480", "--detach")
+def test_http_beyond_this_machine_takes_tls(line: Line) -> None:
+    answer = line("init", "--http", "0.0.0.0:7480", "--detach")
     assert answer.code == 2
-    assert "gateway" in answer.err
+    assert "--http-cert" in answer.err
+    assert line("init", "--http", "off", "--http-proxy", "--detach").code == 2
     assert not line.home.exists()
 
 
