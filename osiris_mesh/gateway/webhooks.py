@@ -135,6 +135,10 @@ class Webhooks:
             for session in sessions.values():
                 await session.close()
 
+    def poke(self) -> None:
+        """Look at once what is due, rather than when the time was said to have come."""
+        self._wake.set()
+
     async def _pause(self, now: float) -> None:
         due = [when for queue in self._queues.values() if (when := queue.due()) is not None]
         try:
