@@ -108,13 +108,28 @@ class Policy:
             self._forget(state, now)
         answer = self._answers.get((caller.public_key, name))
         if answer is None:
-            answer = state.principal(caller.public_key, now).may("function.call", qualified(name.partition("@")[0]))
+            answer = self.principal_of(caller.public_key).may("function.call", _full(name))
             if len(self._answers) >= _MAX_ANSWERS:
                 self._answers.clear()
             self._answers[caller.public_key, name] = answer
         return answer
 
+    def may_resolve(self, caller: Caller, name: str) -> bool:
+        """Say whether ``caller`` may learn what a function's name means: who may call it must be able to.
+
+        Raises:
+            UsageError: Not a name.
+        """
+        if caller.audience is not Audience.CLIENT:
+            return True
+        principal, subject = self.principal_of(caller.public_key), _full(name)
+        return principal.may("function.read", subject) or principal.may("function.call", subject)
+
     def _forget(self, state: State, now: int) -> None:
         self._answers.clear()
         self._answered_for, self._rights = state, state.rights
         self._until_ms = state.next_expiry(now)
+
+
+def _full(name: str) -> str:
+    return qualified(name.partition("@")[0])

@@ -10,14 +10,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from osiris_mesh.access.audit import Trail, read_filter
 from osiris_mesh.codec import FRAME, pack, unpack
 from osiris_mesh.errors import CheckFailed, Conflict, Denied, NotFound, OsirisError, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.gateway.views import function_row, function_view, token_view, user_view
+from osiris_mesh.gateway.views import (
+    api_token_view,
+    function_row,
+    function_view,
+    role_views,
+    token_view,
+    user_view,
+)
 from osiris_mesh.ledger.entry import MAX_ENTRY, Entry
 from osiris_mesh.ledger.kinds import FunctionPublish, read
 from osiris_mesh.ledger.outcome import Outcome, Receipt, Refused
+from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.state import State
 from osiris_mesh.link import Audience, Request, Router, Stream
 
@@ -67,6 +76,11 @@ class Book(Protocol):
     @property
     def state(self) -> State:
         """What the entries amount to."""
+        ...
+
+    @property
+    def search(self) -> Search:
+        """Finds blocks by what they contain."""
         ...
 
     async def propose(self, entries: Sequence[bytes], *, timeout: float) -> Receipt:
@@ -135,6 +149,7 @@ class Control:
         self._node = node
         self._book = book
         self._functions = functions
+        self._trail = Trail(book)
         self._router = router
         methods: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "node.status": self._status,
@@ -147,7 +162,10 @@ class Control:
             "node.metrics": self._metrics,
             "mesh.contact": self._contact,
             "token.list": self._tokens,
+            "apitoken.list": self._api_tokens,
             "user.list": self._users,
+            "role.list": self._roles,
+            "audit.list": self._audit,
             "config.list": self._config,
             "ledger.submit": self._submit,
             "ledger.log": self._log,
@@ -207,6 +225,17 @@ class Control:
 
     async def _users(self, _body: dict[str, Any]) -> dict[str, Any]:
         return {"users": [user_view(user) for user in self._book.state.users.values()]}
+
+    async def _roles(self, _body: dict[str, Any]) -> dict[str, Any]:
+        return {"roles": role_views(self._book.state)}
+
+    async def _api_tokens(self, _body: dict[str, Any]) -> dict[str, Any]:
+        state = self._book.state
+        return {"tokens": [api_token_view(token, state.users.get(token.owner)) for token in state.api_tokens.values()]}
+
+    async def _audit(self, body: dict[str, Any]) -> dict[str, Any]:
+        page = await self._trail.page(read_filter(body))
+        return {"events": list(page.events), "next": page.next}
 
     async def _config(self, _body: dict[str, Any]) -> dict[str, Any]:
         return {"settings": dict(self._book.state.settings)}
@@ -329,6 +358,6 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
 
 def _refusal(outcome: Outcome) -> OsirisError:
     text = f"the ledger refuses it: {outcome.reason}"
-    if outcome.code in {"author", "role"}:
+    if outcome.code in {"author", "role", "grant"}:
         return Denied(text, fix="sign with a user who may, or ask an administrator for the role", why=outcome.code)
     return Conflict(text, why=outcome.code)

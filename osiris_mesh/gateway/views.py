@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from osiris_mesh.function.signature import Signature
-from osiris_mesh.ledger.records import FunctionRecord, Member, TokenRecord, User, VersionRecord
+from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
+from osiris_mesh.ledger.records import ApiTokenRecord, FunctionRecord, Member, TokenRecord, User, VersionRecord
+from osiris_mesh.ledger.state import State
 
-__all__ = ["function_row", "function_view", "member_view", "token_view", "user_view"]
+__all__ = [
+    "api_token_view",
+    "function_row",
+    "function_view",
+    "member_view",
+    "role_views",
+    "token_view",
+    "user_view",
+]
 
 
 def member_view(member: Member, *, state: str, voter: bool, leader: bool) -> dict[str, Any]:
@@ -50,6 +60,31 @@ def token_view(token: TokenRecord, issuer: User | None) -> dict[str, Any]:
 def user_view(user: User) -> dict[str, Any]:
     """Return one user."""
     return {"name": user.name, "role": user.role, "key": user.key, "since": user.since}
+
+
+def role_views(state: State) -> list[dict[str, Any]]:
+    """Return the built-in and the custom roles, with the number of users who have each."""
+    held = [user.role for user in state.users.values()]
+    rows = [(name, grants, True) for name, grants in BUILT_IN_ROLES.items()]
+    rows += [(role.name, role.grants, False) for role in state.roles.values()]
+    return [
+        {"name": name, "grants": list(grants.texts), "builtin": builtin, "users": held.count(name)}
+        for name, grants, builtin in rows
+    ]
+
+
+def api_token_view(token: ApiTokenRecord, owner: User | None) -> dict[str, Any]:
+    """Return what is public of an API token; ``expires`` in milliseconds since 1970."""
+    return {
+        "id": token.id,
+        "key": token.key,
+        "name": token.name,
+        "owner": owner.name if owner else token.owner.hex()[:16],
+        "grants": list(token.grants.texts),
+        "expires": token.expires_ms,
+        "revoked": token.revoked,
+        "since": token.since,
+    }
 
 
 def _version_view(record: VersionRecord) -> dict[str, Any]:

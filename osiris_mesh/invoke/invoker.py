@@ -17,6 +17,7 @@ from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import (
     Conflict,
     DeadlineExceeded,
+    Denied,
     InternalError,
     LimitExceeded,
     NotFound,
@@ -35,7 +36,7 @@ from osiris_mesh.invoke.trace import HEADER, Span, Tracer, checked
 from osiris_mesh.link import Audience, Caller, Reply, Request, Router
 from osiris_mesh.settings.invoke import InvokeSettings
 
-__all__ = ["Invoker", "Peers", "Runner"]
+__all__ = ["Access", "Invoker", "Peers", "Runner"]
 
 _CALLERS: Final = Audience.LOCAL | Audience.CLIENT | Audience.MEMBER | Audience.FUNCTION
 _MAX_CALLER: Final = 128
@@ -100,6 +101,18 @@ class Peers(Protocol):
         ...
 
 
+class Access(Protocol):
+    """Who may call what; asked for every call, on the loop thread, and answers from memory."""
+
+    def may_call(self, caller: Caller, name: str) -> bool:
+        """Say whether ``caller`` may call what he wrote as ``name``; ``UsageError`` if that is no name."""
+        ...
+
+    def may_resolve(self, caller: Caller, name: str) -> bool:
+        """Say whether ``caller`` may learn what ``name`` means; ``UsageError`` if that is no name."""
+        ...
+
+
 class _Call:
     """One call under way: what was found out when it arrived, and what must be undone when it ends."""
 
@@ -145,6 +158,7 @@ class Invoker:
         clock: Time.
         rng: Draws between nodes.
         tracer: Records spans; None: none are.
+        access: Who may call what; None: whoever reaches this node.
 
     Attributes:
         meter: Figures of the calls that came to this node.
@@ -163,11 +177,13 @@ class Invoker:
         clock: Clock,
         rng: random.Random,
         tracer: Tracer | None = None,
+        access: Access | None = None,
     ) -> None:
         self.meter = Meter(weight=settings.mean_weight, limit=settings.max_metered)
         self.refused = 0
         self.attempts = settings.attempts
         self._tracer = tracer
+        self._access = access
         self._me = me
         self._resolver = Resolver(ledger)
         self._ledger = ledger
@@ -221,6 +237,7 @@ class Invoker:
 
         Raises:
             UsageError: Not a name, or a header of the wrong kind.
+            Denied: The caller may not call this function.
             NotFound: No such function or version.
             Conflict: The arguments were bound against another signature; ``resolved`` in the details has the right one.
             LimitExceeded: Functions call functions too deep.
@@ -243,6 +260,8 @@ class Invoker:
         settings = self._settings
         if self._in_flight >= settings.max_in_flight:
             raise self._full()
+        if self._access is not None and not self._access.may_call(caller, name):
+            raise _denied("call", name)
         spec = self._resolver.find(name)
         binding = headers.get("binding")
         if binding is not None and binding != self._resolver.binding(spec):
@@ -545,7 +564,18 @@ class Invoker:
         body = unpack(request.body)
         if not isinstance(body, dict):
             raise UsageError("resolve takes a map", fix="send {name}")
-        return pack(self.resolve(_text(body, "name")))
+        name = _text(body, "name")
+        if self._access is not None and not self._access.may_resolve(request.caller, name):
+            raise _denied("resolve", name)
+        return pack(self.resolve(name))
+
+
+def _denied(what: str, name: str) -> Denied:
+    return Denied(
+        f"the caller may not {what} {name[:384]}",
+        fix="use a key or token whose role has function.call for this name; an administrator of the mesh gives it",
+        permission="function.call",
+    )
 
 
 async def _recorded(work: Awaitable[bytes], span: Span | None) -> bytes:

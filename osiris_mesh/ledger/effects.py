@@ -19,7 +19,7 @@ from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import ACCEPTED, UNCHANGED, Outcome, Refused
 from osiris_mesh.ledger.people import PEOPLE, bring_user, drop_user
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, CLIENT_GRANTS, NOTHING
-from osiris_mesh.ledger.records import FunctionRecord, Member, TokenRecord, User, VersionRecord
+from osiris_mesh.ledger.records import FunctionRecord, Member, Named, TokenRecord, User, VersionRecord
 
 if TYPE_CHECKING:
     from osiris_mesh.ledger.state import Context, State
@@ -39,8 +39,8 @@ def _genesis(state: State, body: kinds.Genesis, entry: Entry, context: Context) 
     state.name = body.name
     state.members = {founder.peer: founder for founder in founders}
     state.users = {body.admin: User(body.admin, body.admin_name, "admin", context.height)}
-    state.names = {founder.public_key: (founder.name, b"") for founder in founders}
-    state.names[body.admin] = (body.admin_name, b"")
+    state.names = {founder.public_key: Named("node", founder.name) for founder in founders}
+    state.names[body.admin] = Named("user", body.admin_name)
     return ACCEPTED
 
 
@@ -67,7 +67,7 @@ def _member_add(state: State, body: kinds.MemberAdd, entry: Entry, context: Cont
     state.tokens[token.key] = replace(token, used=token.used + 1)
     state.admitted.add((body.token, body.public_key))
     state.members[peer] = Member(peer, body.public_key, body.name, token.role, tuple(body.addresses), context.height)
-    state.names[body.public_key] = (body.name, b"")
+    state.names[body.public_key] = Named("node", body.name)
     bring_user(state, body.user, body.name, token.grant, context)
     return ACCEPTED
 
@@ -129,7 +129,7 @@ def _token_create(state: State, body: kinds.TokenCreate, entry: Entry, context: 
     )  # fmt: skip
     if client:
         state.members[peer] = Member(peer, body.key, body.name, "client", (), context.height)
-        state.names[body.key] = (body.name, b"")
+        state.names[body.key] = Named("client", body.name)
         bring_user(state, body.key, body.name, body.grant, context)
     return ACCEPTED
 

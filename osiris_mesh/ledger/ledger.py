@@ -29,6 +29,7 @@ from osiris_mesh.ledger.outcome import Receipt
 from osiris_mesh.ledger.proposals import Proposal
 from osiris_mesh.ledger.proposer import Consensus, Peers, Proposer
 from osiris_mesh.ledger.rebuild import rebuild
+from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.serve import serve
 from osiris_mesh.ledger.state import State
 from osiris_mesh.ledger.verify import verify_folder
@@ -191,6 +192,11 @@ class Ledger:
     def tip(self) -> Tip:
         """The last block applied here."""
         return self._open().replica.tip
+
+    @property
+    def search(self) -> Search:
+        """Finds blocks by what they contain."""
+        return Search(self._open().chain.path)
 
     @property
     def applied(self) -> int:

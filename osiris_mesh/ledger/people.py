@@ -16,7 +16,7 @@ from osiris_mesh.ledger.authority import permit, within
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import ACCEPTED, UNCHANGED, Outcome, Refused
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, EVERYTHING, NOTHING, Grants
-from osiris_mesh.ledger.records import ApiTokenRecord, Role, User
+from osiris_mesh.ledger.records import ApiTokenRecord, Named, Role, User
 
 if TYPE_CHECKING:
     from osiris_mesh.ledger.state import Context, State
@@ -37,7 +37,7 @@ def bring_user(state: State, key: bytes, name: str, grant: str, context: Context
 
 def _put_user(state: State, user: User) -> None:
     state.users[user.key] = user
-    state.names[user.key] = (user.name, b"")
+    state.names[user.key] = Named("user", user.name)
 
 
 def drop_user(state: State, key: bytes) -> None:
@@ -191,7 +191,7 @@ def _api_token_create(state: State, body: kinds.ApiTokenCreate, entry: Entry, co
     state.api_tokens[body.key] = ApiTokenRecord(
         body.key, owner.key, body.name, wanted, body.expires_ms, revoked=False, since=context.height
     )
-    state.names[body.key] = (body.name, owner.key)
+    state.names[body.key] = Named("api_token", body.name, owner.key)
     return ACCEPTED
 
 

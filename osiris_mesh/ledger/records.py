@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.ledger.permissions import Grants
 
-__all__ = ["ApiTokenRecord", "FunctionRecord", "Member", "Role", "TokenRecord", "User", "VersionRecord"]
+__all__ = ["ApiTokenRecord", "FunctionRecord", "Member", "Named", "Role", "TokenRecord", "User", "VersionRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,21 @@ class User:
     name: str
     role: str
     since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a key was called, for the audit trail: nobody's name is forgotten when he is gone.
+
+    Attributes:
+        kind: ``user``, ``api_token``, ``client`` or ``node``.
+        name: His latest name.
+        owner: Public key of the user an API token acts for; else empty.
+    """
+
+    kind: str
+    name: str
+    owner: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from osiris_mesh.ledger.records import (
     ApiTokenRecord,
     FunctionRecord,
     Member,
+    Named,
     Role,
     TokenRecord,
     User,
@@ -89,8 +90,7 @@ class State:
         functions: By full name.
         containers: What each node said it runs: ``(name, version, instances)`` by peer id.
         settings: Values by key.
-        names: Name and owner's key of every key that ever was a user's, a member's or an API token's, for the audit
-            trail; the owner is empty but for API tokens.
+        names: Every key that ever was a user's, a member's or an API token's, with what it was called.
         rights: Goes up whenever what somebody may could have changed, time passing aside.
     """
 
@@ -105,7 +105,7 @@ class State:
         self.functions: dict[str, FunctionRecord] = {}
         self.containers: dict[str, tuple[tuple[str, str, int], ...]] = {}
         self.settings: dict[str, str] = {}
-        self.names: dict[bytes, tuple[str, bytes]] = {}
+        self.names: dict[bytes, Named] = {}
         self.rights = 0
         self._authors: dict[bytes, Author] = {}
         # Digests of removed versions: a version number never comes to mean other code.

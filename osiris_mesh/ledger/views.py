@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from osiris_mesh.errors import OsirisError, RemoteProtocolError
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.identity.peer_id import peer_id
+from osiris_mesh.identity.peer_id import peer_id, public_key
 from osiris_mesh.ledger import kinds
 from osiris_mesh.ledger.block import Block, Header, block_hash, read_wire
 from osiris_mesh.ledger.chain import Row, unpack_outcomes
 from osiris_mesh.ledger.entry import Entry, entry_hash
 from osiris_mesh.ledger.outcome import Outcome, Refused
+from osiris_mesh.ledger.records import Named
 from osiris_mesh.ledger.state import State
 
-__all__ = ["block_view", "entry_view", "stored_block"]
+__all__ = ["block_view", "entry_view", "stored_block", "subject"]
 
 
 def stored_block(row: Row) -> Block:
@@ -76,12 +78,11 @@ def entry_view(entry: Entry | None, outcome: Outcome, state: State, *, bodies: b
     view: dict[str, Any] = {"accepted": outcome.accepted, "code": outcome.code, "reason": outcome.reason}
     if entry is None:
         return view | {"kind": "", "author": "", "author_name": "", "time_ms": 0, "summary": "not a well-formed entry"}
-    peer = peer_id(entry.author)
-    user, member = state.users.get(entry.author), state.members.get(peer)
+    named = state.names.get(entry.author)
     view |= {
         "kind": entry.kind,
         "author": entry.author.hex(),
-        "author_name": user.name if user else member.name if member else "",
+        "author_name": named.name if named else "",
         "time_ms": entry.time_ms,
         "summary": "",
     }
@@ -129,7 +130,7 @@ def _summary(body: kinds.Body) -> str:
             return f"{peer} is {role}"
         case kinds.TokenCreate(key=key, role=role, grant=grant):
             return f"{key.hex()[:16]} for a {role}, grants {grant}"
-        case kinds.TokenRevoke(key=key) | kinds.UserRemove(key=key):
+        case kinds.TokenRevoke(key=key) | kinds.UserRemove(key=key) | kinds.ApiTokenRevoke(key=key):
             return key.hex()[:16]
         case kinds.FunctionPublish(spec=spec):
             try:
@@ -151,4 +152,53 @@ def _summary(body: kinds.Body) -> str:
             return key or "all"
         case kinds.UserAdd(name=name, role=role) | kinds.UserUpdate(name=name, role=role):
             return f"{name} is {role}"
+        case kinds.RoleSet(name=name, grants=grants):
+            return f"{name} may {', '.join(grants)}"
+        case kinds.RoleRemove(name=name):
+            return name
+        case kinds.ApiTokenCreate(key=key, name=name, grants=grants):
+            return f"{name} ({key.hex()[:16]}) may {', '.join(grants)}"
     return ""
+
+
+def subject(entry: Entry, body: kinds.Body, names: Mapping[bytes, Named]) -> tuple[str, str]:
+    """Return what an entry is about: its name for people, and its key in hex or peer id where it has one.
+
+    Args:
+        entry: The entry.
+        body: Its body.
+        names: Of keys (:attr:`osiris_mesh.ledger.state.State.names`).
+    """
+    match body:
+        case kinds.MemberAdd(public_key=key, name=name):
+            return name, peer_id(key)
+        case kinds.MemberRemove(peer=peer) | kinds.MemberRole(peer=peer):
+            return _name(public_key(peer), names, peer), peer
+        case kinds.ContainerFunctions():
+            peer = peer_id(entry.author)
+            return _name(entry.author, names, peer), peer
+        case kinds.TokenCreate(key=key) | kinds.TokenRevoke(key=key):
+            return _name(key, names, key.hex()[:16]), key.hex()
+        case kinds.UserAdd(key=key, name=name) | kinds.UserUpdate(key=key, name=name):
+            return name, key.hex()
+        case kinds.ApiTokenCreate(key=key, name=name):
+            return name, key.hex()
+        case kinds.UserRemove(key=key) | kinds.ApiTokenRevoke(key=key):
+            return _name(key, names, key.hex()[:16]), key.hex()
+        case kinds.FunctionPublish(spec=spec):
+            try:
+                return FunctionSpec.from_wire(spec).name, ""
+            except OsirisError:
+                return "", ""
+        case kinds.FunctionActivate(name=name) | kinds.FunctionDeprecate(name=name) | kinds.FunctionRemove(name=name):
+            return name, ""
+        case kinds.ConfigSet(key=setting) | kinds.ConfigReset(key=setting):
+            return setting or "all", ""
+        case kinds.RoleSet(name=name) | kinds.RoleRemove(name=name) | kinds.Genesis(name=name):
+            return name, ""
+    return "", ""
+
+
+def _name(key: bytes, names: Mapping[bytes, Named], unnamed: str) -> str:
+    named = names.get(key)
+    return named.name if named is not None else unnamed

@@ -26,6 +26,7 @@ from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
 from osiris_mesh.gateway.control import Control
 from osiris_mesh.gateway.tracing import Tracing, start_tracing
+from osiris_mesh.gateway.hook_methods import HookMethods
 from osiris_mesh.gossip import Gossip, PeerState
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair
@@ -286,6 +287,7 @@ class Controller:
             clock=self._clock,
             rng=self._rng,
             tracer=self._tracing,
+            access=self.policy,
         )
         self.voters = VoterKeeper(
             self.me,
@@ -308,6 +310,7 @@ class Controller:
         )
         self.face = Face(self)
         self.hooks = Hooks(self, self._clock, self._rng, self._set_level)
+        HookMethods(router, self.hooks.bus, self.hooks.webhooks, self.network_key)
         Control(router, self.face, self.ledger, self.functions)
         Overview(
             router,

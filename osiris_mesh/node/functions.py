@@ -16,7 +16,7 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway.readings import Demand
 from osiris_mesh.gossip import FunctionLoad, Gossip
 from osiris_mesh.identity.home import Home
-from osiris_mesh.invoke.invoker import Invoker
+from osiris_mesh.invoke.invoker import Access, Invoker
 from osiris_mesh.invoke.peers import LinkPeers
 from osiris_mesh.invoke.placement import share
 from osiris_mesh.invoke.state_view import StateView
@@ -73,6 +73,7 @@ class Functions:
         clock: Time.
         rng: Draws between nodes.
         tracer: Records spans of calls, or None.
+        access: Who may call what.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Functions:
         clock: Clock,
         rng: random.Random,
         tracer: Tracer | None = None,
+        access: Access,
     ) -> None:
         self._me = me
         self._ledger = ledger
@@ -105,6 +107,7 @@ class Functions:
             clock=clock,
             rng=rng,
             tracer=tracer,
+            access=access,
         )
         self._invoker.register(router)
         self._wake = asyncio.Event()
