@@ -6,13 +6,16 @@ aiohttp is imported with the first delivery: a mesh without webhooks never pays 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
+import secrets
 import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from osiris_mesh.clock import Clock
+from osiris_mesh.errors import NotFound
 from osiris_mesh.gateway.config_keys import Webhook
 from osiris_mesh.gateway.deliveries import Delivery, Duty, Queue, body_of, delivery_id, headers_of, webhook_secret
 from osiris_mesh.gateway.events import Event, matches
@@ -21,8 +24,10 @@ from osiris_mesh.gateway.webhook_target import refusal
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Webhooks"]
+__all__ = ["TEST", "Webhooks"]
 
+TEST: Final = "webhook.test"
+"""What ``Osiris-Event`` says of a test delivery; no event of the mesh is called so."""
 _TRY_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 3600.0
@@ -111,6 +116,27 @@ class Webhooks:
     def waiting(self) -> dict[str, int]:
         """Return deliveries that wait, by webhook."""
         return {name: len(queue) for name, queue in self._queues.items()}
+
+    async def test(self, name: str) -> dict[str, Any]:
+        """Send a test delivery, ``webhook.test``, now and once; return ok, status (or None) and detail.
+
+        Raises:
+            NotFound: There is no such webhook.
+        """
+        hook = self._hooks.get(name)
+        if hook is None:
+            raise NotFound(f"no webhook is called {name!r}", fix="see: osiris-mesh webhook list")
+        _, mesh = self._mesh()
+        now, wall = self._clock.monotonic(), self._clock.time_ms()
+        body = {"event": TEST, "time_ms": wall, "mesh": mesh, "node": self._node, "peer_id": self._me, "fields": {}}
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        delivery = Delivery(secrets.token_hex(16), TEST, data, now, now)
+        session = self._session(secure=hook.target.secure)
+        try:
+            status, why, _ = await self._post(session, hook, delivery)
+        finally:
+            await session.close()
+        return {"ok": status is not None and 200 <= status < 300, "status": status, "detail": why}
 
     # Running.
 

@@ -25,8 +25,8 @@ from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
 from osiris_mesh.gateway.control import Control
-from osiris_mesh.gateway.tracing import Tracing, start_tracing
 from osiris_mesh.gateway.hook_methods import HookMethods
+from osiris_mesh.gateway.tracing import Tracing, start_tracing
 from osiris_mesh.gossip import Gossip, PeerState
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair

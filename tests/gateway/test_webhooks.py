@@ -15,6 +15,7 @@ import trustme
 from aiohttp import web
 
 from osiris_mesh.clock import FakeClock
+from osiris_mesh.errors import NotFound
 from osiris_mesh.gateway import webhooks as shell
 from osiris_mesh.gateway.config_keys import webhooks as read_webhooks
 from osiris_mesh.gateway.deliveries import sign, webhook_secret
@@ -293,3 +294,21 @@ async def test_a_defect_costs_one_try(receiver: Receiver, monkeypatch: pytest.Mo
         await sender.became(retried=1)
         sender.later(5)
         await sender.became(delivered=1)
+
+
+async def test_a_test_delivery_is_signed_and_sent_once() -> None:
+    receiver, sender = Receiver(), Sender()
+    async with serving(receiver) as port:
+        sender.configure(ops_url=f"http://127.0.0.1:{port}/hook")
+        assert await sender.hooks.test("ops") == {"ok": True, "status": 204, "detail": "answered 204"}
+        receiver.answers = [500]
+        refused = await sender.hooks.test("ops")
+        assert (refused["ok"], refused["status"]) == (False, 500)
+        assert len(receiver.got) == 2
+        request, body = receiver.got[0]
+        stamp = int(request.headers["Osiris-Timestamp"])
+        assert request.headers["Osiris-Signature"] == sign(webhook_secret(KEY, "ops"), stamp, body)
+        assert request.headers["Osiris-Event"] == json.loads(body)["event"] == "webhook.test"
+    assert (await sender.hooks.test("ops"))["status"] is None
+    with pytest.raises(NotFound):
+        await sender.hooks.test("other")
