@@ -17,12 +17,13 @@ from osiris_mesh.errors import LimitExceeded, OsirisError, UsageError
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway.http import types
+from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import problem
 from osiris_mesh.gateway.http.route import JSON, MSGPACK, Ask, Output
 from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
 from osiris_mesh.link.router import Reply
 
-__all__ = ["CALL_HEADERS", "call", "map_"]
+__all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare"]
 
 CALL_HEADERS: Final = ("Osiris-Node", "Osiris-Version", "Osiris-Elapsed-Us", "Osiris-Warm")
 """Headers of a call's answer."""
@@ -69,11 +70,11 @@ def _answered(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds
 
 
 async def _run(
-    ask: Ask, name: str, body: bytes, deadline: float | None, headers: Mapping[str, Any]
+    ask: Ask, name: str, body: bytes, ends: float | None, headers: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
     waiting = _Waiting(asyncio.get_running_loop())
     ask.parts.calls.begin(
-        name, body, waiting, deadline=deadline, headers=headers, caller=ask.bearer.caller, answered=_answered
+        name, body, waiting, deadline=ends, headers=headers, caller=ask.bearer.caller, answered=_answered
     )
     try:
         return await waiting.future
@@ -84,31 +85,57 @@ async def _run(
 
 async def call(ask: Ask) -> Output:
     """Call a function."""
-    name = ask.names["name"]
-    given = ask.request.headers
-    packs = ask.media == MSGPACK
-    body = ask.body if packs else _bind(ask, name, ask.body)
-    if packs and not body:
+    name, given = ask.names["name"], ask.request.headers
+    body, headers = prepare(ask.parts, name, ask.media, ask.body, given)
+    result, facts = await _run(ask, name, body, deadline(ask.parts, given), headers)
+    media = answer_media(ask.media, given.get("Accept"))
+    return Output(result if media == MSGPACK else packed_to_json(result), media, 200, fact_headers(facts))
+
+
+def prepare(parts: Parts, name: str, media: str, data: bytes, given: Mapping[str, str]) -> tuple[bytes, dict[str, Any]]:
+    """Return what the invoker is given: the packed arguments, and the headers of the call.
+
+    Args:
+        parts: The controller's parts.
+        name: The function's name as it was written.
+        media: Media type of ``data``.
+        data: The request's body.
+        given: The request's headers.
+
+    Raises:
+        UsageError: A header or the body is wrong, or the arguments do not fit the signature.
+        NotFound: No such function.
+    """
+    body = data if media == MSGPACK else _bind(parts, name, data)
+    if not body:
         raise UsageError("the body is not a packed [args, kwargs]")
     headers: dict[str, Any] = {"details": True}
     binding = given.get("Osiris-Binding")
     if binding is not None:
         headers["binding"] = _binding(binding)
-    if given.get("Osiris-Idempotent") is not None:
-        headers["idempotent"] = _flag(given["Osiris-Idempotent"])
-    result, facts = await _run(ask, name, body, _deadline(ask), headers)
-    accept = given.get("Accept")
-    as_msgpack = MSGPACK in accept if accept is not None and accept != "*/*" and "json" not in accept else packs
-    return Output(result if as_msgpack else packed_to_json(result), MSGPACK if as_msgpack else JSON, 200, _facts(facts))
+    idempotent = given.get("Osiris-Idempotent")
+    if idempotent is not None:
+        headers["idempotent"] = _flag(idempotent)
+    return body, headers
 
 
-def _deadline(ask: Ask) -> float | None:
-    text = ask.request.headers.get("Osiris-Timeout-Ms")
+def answer_media(media: str, accept: str | None) -> str:
+    """Return the media type of a call's answer: what is accepted, else that of the request."""
+    if accept is None or accept == "*/*":
+        return media
+    if MSGPACK in accept:
+        return MSGPACK
+    return JSON if "json" in accept else media
+
+
+def deadline(parts: Parts, given: Mapping[str, str]) -> float | None:
+    """Return the monotonic second after which no answer is wanted, by the request's headers."""
+    text = given.get("Osiris-Timeout-Ms")
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= _MAX_TIMEOUT_MS and len(text) <= 12):
         raise UsageError(f"Osiris-Timeout-Ms is not a number from 1 to {_MAX_TIMEOUT_MS}")
-    return ask.parts.clock.monotonic() + int(text) / 1000
+    return parts.clock.monotonic() + int(text) / 1000
 
 
 def _binding(text: str) -> bytes:
@@ -124,7 +151,7 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
-def _facts(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def fact_headers(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return what is known of a call as headers; what another node says of itself is checked like any stranger's."""
     found = [("Osiris-Elapsed-Us", str(facts["elapsed_us"]))] if "elapsed_us" in facts else []
     for header, key in (("Osiris-Node", "node"), ("Osiris-Version", "version")):
@@ -145,7 +172,7 @@ def _signature(spec: FunctionSpec) -> Signature:
     return known
 
 
-def _bind(ask: Ask, name: str, data: bytes) -> bytes:
+def _bind(parts: Parts, name: str, data: bytes) -> bytes:
     """Return the packed arguments of a JSON body.
 
     Raises:
@@ -162,7 +189,7 @@ def _bind(ask: Ask, name: str, data: bytes) -> bytes:
         # The forms of bytes have a dollar sign, which JSON may also write as an escape.
         if b"$" in data or b"\\u" in data or data.count(b"[") + data.count(b"{") > _SHALLOW:
             args, kwargs = from_json(args), {key: from_json(value) for key, value in kwargs.items()}
-    return _packed(_signature(ask.parts.calls.find(name)), args, kwargs, name)
+    return _packed(_signature(parts.calls.find(name)), args, kwargs, name)
 
 
 def _packed(signature: Signature, args: list[Any], kwargs: dict[str, Any], name: str) -> bytes:
@@ -187,7 +214,7 @@ async def map_(ask: Ask) -> types.MapResults:
         )
     signature = _signature(ask.parts.calls.find(name))
     bodies = [_packed(signature, [from_json(item)], {}, name) for item in body.items]
-    deadline = _deadline(ask)
+    ends = deadline(ask.parts, ask.request.headers)
     results: list[Any] = [None] * len(bodies)
     waiting = iter(range(len(bodies)))
     size = 0
@@ -202,7 +229,7 @@ async def map_(ask: Ask) -> types.MapResults:
                         limit="map",
                         fix="send fewer items",
                     )
-                packed, _ = await _run(ask, name, bodies[at], deadline, {})
+                packed, _ = await _run(ask, name, bodies[at], ends, {})
                 size += len(packed)
                 results[at] = {"ok": True, "result": msgspec.Raw(packed_to_json(packed))}
             except OsirisError as error:
