@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from osiris_mesh.errors import Denied, InternalError, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.gateway import config_keys
-from osiris_mesh.gateway.http.bearer import Bearers
+from osiris_mesh.gateway.http.bearer import Bearer, Bearers
 from osiris_mesh.gateway.http.calls import CALL_HEADERS
+from osiris_mesh.gateway.http.connection import Connection
 from osiris_mesh.gateway.http.describe import PROBLEM
 from osiris_mesh.gateway.http.exposure import is_loopback
 from osiris_mesh.gateway.http.guard import is_local_host, same_origin
 from osiris_mesh.gateway.http.listener import Listener
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import Anonymous, NoMethod, TooLarge, Unsupported, encode, retry_after, status_of
-from osiris_mesh.gateway.http.route import BEARER, JSON, PUBLIC, Ask, Output, Route, Table
+from osiris_mesh.gateway.http.route import BEARER, JSON, MSGPACK, PUBLIC, Ask, Output, Route, Table
 from osiris_mesh.gateway.http.routes import ROUTES
 
 __all__ = ["HttpServer"]
@@ -51,27 +52,6 @@ _LARGE_ANSWER: Final = 64 << 10
 _encode = msgspec.json.Encoder().encode
 
 
-class _Connection(RequestHandler):
-    """One connection; what can't be parsed is answered like every other error."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        del request
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            _log.error("a request failed", exc_info=exc)
-            error: OsirisError = InternalError(
-                "the request failed inside the controller", fix="see the controller's log"
-            )
-        else:
-            error = UsageError(f"the request is not HTTP this server reads: {(message or '')[:200]}")
-        response = web.Response(body=encode(error), status=status_of(error), content_type=PROBLEM, headers=_HEADERS)
-        response.force_close()
-        return response
-
-
 class _Full(asyncio.Protocol):
     """A connection too many."""
 
@@ -83,10 +63,11 @@ class _Full(asyncio.Protocol):
 class _Server(web.Server):
     """aiohttp's server with a bound on its connections."""
 
-    def __init__(self, handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]], parts: Parts) -> None:
-        settings = parts.settings
+    def __init__(self, face: HttpServer, handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        settings = face.parts.settings
+        self._face = face
         self._most = settings.connections
-        self._kwargs_own: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "keepalive_timeout": settings.read_s,
             "max_line_size": settings.header_line,
             "max_field_size": settings.header_line,
@@ -100,7 +81,7 @@ class _Server(web.Server):
     def __call__(self) -> Any:
         if len(self._connections) >= self._most:
             return _Full()
-        return _Connection(self, loop=self._loop, **self._kwargs_own)
+        return Connection(self, self._face, loop=self._loop, **self._options)
 
 
 class HttpServer:
@@ -112,10 +93,17 @@ class HttpServer:
 
     Attributes:
         address: ``http://HOST:PORT`` or ``https://HOST:PORT``.
+        parts: What it asks.
+        draining: It takes no new requests.
+        largest_call: Bytes of a call's body.
+        head_ok: Status line and headers of a call's answer, by media type.
+        head_of: The same of an error's, by status.
     """
 
     def __init__(self, parts: Parts, listener: Listener) -> None:
-        self._parts = parts
+        self.parts = parts
+        self.draining = False
+        self.largest_call = parts.settings.call_body
         self._settings = parts.settings
         self._clock = parts.clock
         self._listener = listener
@@ -127,7 +115,8 @@ class HttpServer:
         self._headers = dict(_HEADERS)
         if self._tls:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
-        self._draining = False
+        self.head_ok = {media: self._head(200, media) for media in (JSON, MSGPACK)}
+        self.head_of = lru_cache(maxsize=32)(lambda status: self._head(status, PROBLEM))
         self._streams: set[asyncio.Task[Any]] = set()
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -139,7 +128,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Begin to answer."""
-        self._server = _Server(self._handle, self._parts)
+        self._server = _Server(self, self._handle)
         loop = asyncio.get_running_loop()
         for each in self._listener.sockets:
             self._servers.append(
@@ -150,7 +139,7 @@ class HttpServer:
 
     async def drain(self, seconds: float) -> bool:
         """Answer new requests 503, end streams, and wait for what is under way; say whether all was done in time."""
-        self._draining = True
+        self.draining = True
         for server in self._servers:
             server.close()
         for task in self._streams:
@@ -164,7 +153,7 @@ class HttpServer:
 
     async def close(self) -> None:
         """Close every connection."""
-        self._draining = True
+        self.draining = True
         for server in self._servers:
             server.close()
         if self._server is not None:
@@ -174,12 +163,63 @@ class HttpServer:
         self._servers.clear()
         self._listener.close()
 
+    def began(self) -> None:
+        """Count a request in."""
+        self._under_way += 1
+        self._idle.clear()
+
+    def ended(self) -> None:
+        """Count a request out."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    # The short way of calls.
+
+    def admit(self, path: str, given: Mapping[str, str]) -> tuple[str, Bearer] | None:
+        """Return the function's name and the bearer of a plain call; None: the ordinary way decides.
+
+        Args:
+            path: As it stands in the request line.
+            given: The request's headers.
+        """
+        if self._checks_host and not is_local_host(given.get("Host", ""), self._listener.host):
+            return None
+        try:
+            _, names = self._table.find("POST", path)
+            name = names["name"]
+            bearer = self._bearers.of(given.get("Authorization"), self._clock.monotonic())
+            bearer.require("function.call", name)
+        except (OsirisError, KeyError):
+            return None
+        return name, bearer
+
+    def broken(self, status: int, exc: BaseException | None, message: str | None) -> web.Response:
+        """Return the answer to a request that could not be read, or failed where nobody caught it."""
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            if exc is not None:
+                self.log_defect(exc)
+            error: OsirisError = InternalError("the request failed inside the controller", fix="see its log")
+        else:
+            error = UsageError(f"the request is not HTTP this server reads: {(message or '')[:200]}")
+        response = self._problem(error, self._headers)
+        response.force_close()
+        return response
+
+    @staticmethod
+    def log_defect(error: BaseException) -> None:
+        """Log a defect of ours."""
+        _log.error("a request failed", exc_info=error)
+
+    def _head(self, status: int, media: str) -> str:
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Type: {media}"]
+        return "".join(f"{line}\r\n" for line in [*lines, *(f"{name}: {text}" for name, text in self._headers.items())])
+
     # Requests.
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         headers = self._headers
-        self._under_way += 1
-        self._idle.clear()
+        self.began()
         try:
             headers = self._check_origin(request)
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
@@ -193,12 +233,10 @@ class HttpServer:
             _log.exception("a request failed", extra={"method": request.method, "path": request.path[:200]})
             return self._problem(InternalError("the request failed inside the controller", fix="see its log"), headers)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            self.ended()
 
     async def _answer(self, request: BaseRequest, headers: dict[str, str]) -> web.StreamResponse:
-        if self._draining:
+        if self.draining:
             raise Unavailable("the controller stops", fix="ask another node", maybe=False)
         path, _, query = request.raw_path.partition("?")
         try:
@@ -214,7 +252,7 @@ class HttpServer:
                 bearer.require(route.permission, names.get("name", ""))
         media, body = await self._body(request, route)
         ask = Ask(
-            self._parts,
+            self.parts,
             bearer,
             names,
             _query(route, query) if route.query is not None else None,
@@ -329,7 +367,7 @@ class HttpServer:
         elif status in {429, 503}:
             found["Retry-After"] = str(retry_after(error, self._settings.retry_after_s))
         response = web.Response(body=encode(error), status=status, headers=found)
-        if self._draining or isinstance(error, TooLarge):
+        if self.draining or isinstance(error, TooLarge):
             response.force_close()
         return response
 
@@ -353,7 +391,7 @@ class HttpServer:
             return self._headers
         if same_origin(origin, host, tls=self._tls):
             return self._headers
-        allowed = config_keys.read(self._parts.book.state.settings, "http.allowed_origins") or ()
+        allowed = config_keys.read(self.parts.book.state.settings, "http.allowed_origins") or ()
         if origin.lower() not in allowed:
             raise Denied(
                 f"pages of {origin[:100]!r} may not use this mesh",

@@ -1,0 +1,51 @@
+"""One real controller for all of these tests, and an API token for each built-in role."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
+from tests.http.client import Face
+from tests.http.tokens import role_token
+from tests.system.harness import Mesh
+
+SOURCE = '''
+import time
+
+def add(a: int, b: int = 1) -> int:
+    """Add."""
+    return a + b
+
+def echo(value):
+    return value
+
+def fail(text: str):
+    raise ValueError(text)
+
+def slow(seconds: float):
+    time.sleep(seconds)
+
+def shout(text: str):
+    print(text, flush=True)
+'''
+
+
+@pytest.fixture(scope="session")
+def face() -> Iterator[Face]:
+    # Not tmp_path: a Unix socket's path is at most 107 bytes long.
+    with tempfile.TemporaryDirectory(prefix="om-", ignore_cleanup_errors=True) as folder:
+        mesh = Mesh(Path(folder))
+        try:
+            node = mesh.init("--http", "127.0.0.1:0")
+            face = Face(node.report["http"], node.home, {role: role_token(node.home, role) for role in BUILT_IN_ROLES})
+            made = face.post("/v1/functions", {"source": SOURCE, "namespace": "t"})
+            assert made.status == 200, made
+            assert len(json.loads(made.body)["functions"]) == 5
+            yield face
+        finally:
+            mesh.close()
