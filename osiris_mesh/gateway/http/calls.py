@@ -21,6 +21,7 @@ from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import problem
 from osiris_mesh.gateway.http.route import JSON, MSGPACK, Ask, Output
 from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
+from osiris_mesh.invoke.trace import HEADER as TRACEPARENT
 from osiris_mesh.link.router import Reply
 
 __all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare"]
@@ -116,6 +117,9 @@ def prepare(parts: Parts, name: str, media: str, data: bytes, given: Mapping[str
     idempotent = given.get("Osiris-Idempotent")
     if idempotent is not None:
         headers["idempotent"] = _flag(idempotent)
+    context = given.get(TRACEPARENT)
+    if context is not None:
+        headers[TRACEPARENT] = context
     return body, headers
 
 
