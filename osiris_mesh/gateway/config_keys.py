@@ -144,7 +144,7 @@ KEYS: Final = (
         _rule,
     ),
 )
-"""Every setting there is; docs/events.md and ``config list`` show them."""
+"""Every setting there is; docs/settings.md and ``config list`` show them."""
 
 
 def find(key: str) -> Key:

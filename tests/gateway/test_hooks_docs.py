@@ -1,4 +1,4 @@
-"""docs/events.md lists every event, figure, built-in rule and setting, as the code has them."""
+"""docs/events.md lists every event, figure and built-in rule, as the code has them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from osiris_mesh.gateway.alerts import FIGURES
-from osiris_mesh.gateway.config_keys import DEFAULT_RULES, KEYS
+from osiris_mesh.gateway.config_keys import DEFAULT_RULES
 from osiris_mesh.gateway.events import EVENTS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text("utf-8")
@@ -37,12 +37,6 @@ def test_figures() -> None:
 
 def test_built_in_rules() -> None:
     assert rows("alert", "rule") == [(f"`{name}`", f"`{rule}`") for name, rule in DEFAULT_RULES.items()]
-
-
-def test_settings() -> None:
-    assert rows("key", "kind", "default", "what it does") == [
-        (f"`{key.key}`", key.kind, f"`{key.default}`" if key.default else "", key.means) for key in KEYS
-    ]
 
 
 def test_no_line_speaks_of_an_event_that_is_none() -> None:
