@@ -8,6 +8,7 @@ the key in the token. Presenting again after a lost answer is safe: a member is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -21,6 +22,7 @@ from osiris_mesh.identity.token import Token
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.kinds import MemberAdd, admission, read
 from osiris_mesh.ledger.outcome import Receipt, Refused
+from osiris_mesh.ledger.records import TokenRecord
 from osiris_mesh.link import Audience, Link, Request, Router
 
 __all__ = ["METHOD", "Admitted", "Doorkeeper", "present", "with_seeds"]
@@ -28,6 +30,7 @@ __all__ = ["METHOD", "Admitted", "Doorkeeper", "present", "with_seeds"]
 METHOD: Final = "join.present"
 _AT_ONCE: Final = 4
 _SECONDS: Final = 5.0
+_UNKNOWN_SECONDS: Final = 0.5
 _BODY: Final = Limits(size=8192, depth=3, count=64)
 _ANSWER: Final = Limits(size=64 * 1024, depth=3, count=256)
 _FIX: Final = "create a new one on a member with: osiris-mesh token create"
@@ -61,6 +64,10 @@ class Book(Protocol):
 
     def is_member(self, public_key: bytes) -> bool:
         """Say whether the ledger names this key as a member."""
+        ...
+
+    def token(self, public_key: bytes) -> TokenRecord | None:
+        """Return what is public of the token with this key."""
         ...
 
     def member_addresses(self) -> Sequence[str]:
@@ -110,6 +117,7 @@ class Doorkeeper:
             raise Denied("an admission is presented by the node that it names")
         height = self._book.height()
         if not self._book.is_member(wanted.public_key):
+            await self._check(wanted)
             entry = Entry.make("member.add", wanted.body(), self._key, self._mesh_id, self._clock)
             receipt = await self._book.propose([entry.bytes], timeout=_SECONDS)
             outcome = receipt.outcomes[0]
@@ -122,6 +130,30 @@ class Doorkeeper:
             "members": list(self._book.member_addresses())[:64],
         }
         return pack(answer)
+
+    async def _check(self, wanted: MemberAdd) -> None:
+        """Refuse what the ledger would refuse: a stranger must not be able to fill it with refusals."""
+        token = self._book.token(wanted.token)
+        deadline = self._clock.monotonic() + _UNKNOWN_SECONDS
+        while token is None and self._clock.monotonic() < deadline:
+            # Created at another member a moment ago, perhaps, and not applied here yet.
+            await asyncio.sleep(_UNKNOWN_SECONDS / 10)
+            token = self._book.token(wanted.token)
+        why = ""
+        if token is None:
+            why = "the token is unknown"
+        elif token.revoked:
+            why = "the token is revoked"
+        elif token.role == "client":
+            why = "the token is a client's"
+        elif token.expires_ms <= self._clock.time_ms():
+            why = "the token has expired"
+        elif token.used >= token.uses:
+            why = "the token is spent"
+        elif not wanted.holds(self._mesh_id):
+            why = "a signature of the admission does not hold"
+        if why:
+            raise Denied(f"the mesh does not admit this node: {why}", fix=_FIX, why="token")
 
 
 class Dialler(Protocol):

@@ -151,7 +151,7 @@ class State:
         token = self.api_tokens.get(key)
         if token is not None:
             owner = self.users.get(token.owner)
-            if owner is None or not token.lives(time_ms):
+            if owner is None or not token.lives(time_ms) or self.expired(token.owner, time_ms):
                 return NOBODY
             behind = self._user_principal(owner, time_ms)
             return Principal("api_token", token.name, token.owner, token.grants, behind.grants)
