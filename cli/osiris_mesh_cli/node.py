@@ -166,7 +166,7 @@ def init(
             session.home.mesh_file.unlink(missing_ok=True)
             shutil.rmtree(session.home.ledger, ignore_errors=True)
 
-    return _run(session, detach, shape, hint=("deploy PATH", "token create, to let others in"), undo=undo)
+    return _run(session, detach, shape, hint=("deploy PATH", "token create (to let others in)"), undo=undo)
 
 
 @command(app, example="join osm1…\njoin osm1… --listen 127.0.0.1:0 --no-mdns --detach --json")
@@ -262,13 +262,13 @@ def start(session: Session, detach: DetachFlag = False) -> int:
     return _run(session, detach, shape, hint=_HINT)
 
 
-def _end(session: Session, method: str, timeout: float) -> dict[str, Any]:
+def _end(session: Session, method: str, timeout: float, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Ask the controller to end, and wait until it has."""
     from osiris_mesh_cli.process import wait_released  # noqa: PLC0415 - most commands end nothing
 
     with session.busy("waiting for the controller to finish its work and end"):
         with Controller(session.home) as controller:
-            answer = controller.ask(method, timeout=timeout)
+            answer = controller.ask(method, body, timeout=timeout)
         wait_released(session.home, timeout)
     return answer
 
@@ -296,9 +296,13 @@ def restart(session: Session, timeout: TimeoutOption = "60s") -> int:
 
 
 @command(app, example="leave")
-def leave(session: Session, timeout: TimeoutOption = "60s") -> None:
+def leave(
+    session: Session,
+    timeout: TimeoutOption = "60s",
+    force: Annotated[bool, typer.Option("--force", help="Leave even if the mesh can't be told.")] = False,
+) -> None:
     """Leave the mesh for good: the ledger no longer names this node, and it stops."""
-    answer = _end(session, "node.leave", seconds(timeout))
+    answer = _end(session, "node.leave", seconds(timeout), {"force": force})
     session.result(answer, "left the mesh; this home can be removed")
     session.next("join TOKEN", "init")
 
@@ -309,4 +313,4 @@ def drain(session: Session, timeout: TimeoutOption = "60s") -> None:
     with Controller(session.home) as controller, session.busy("waiting for calls under way"):
         answer = controller.ask("node.drain", timeout=seconds(timeout))
     session.result(answer, str(answer.get("state", "drained")))
-    session.next("restart, to take up work again", "leave")
+    session.next("restart (to take up work again)", "leave")

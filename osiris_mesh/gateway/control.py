@@ -65,8 +65,8 @@ class Node(Protocol):
         """Take no more work and finish what there is; return peer id and state."""
         ...
 
-    async def leave(self) -> dict[str, Any]:
-        """Leave the mesh, then begin to stop; return peer id and state."""
+    async def leave(self, *, force: bool = False) -> dict[str, Any]:
+        """Leave the mesh, then begin to stop; ``force``: even if the mesh can't be told. Return peer id and state."""
         ...
 
 
@@ -201,8 +201,8 @@ class Control:
     async def _drain(self, _body: dict[str, Any]) -> dict[str, Any]:
         return await self._node.drain()
 
-    async def _leave(self, _body: dict[str, Any]) -> dict[str, Any]:
-        return await self._node.leave()
+    async def _leave(self, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._node.leave(force=_field(body, "force", bool, default=False))
 
     async def _sync(self, _body: dict[str, Any]) -> dict[str, Any]:
         return await self._node.sync()

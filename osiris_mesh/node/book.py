@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.ledger.ledger import Ledger
 from osiris_mesh.ledger.outcome import Receipt
+from osiris_mesh.ledger.records import TokenRecord
 
 __all__ = ["Book"]
 
@@ -32,6 +33,10 @@ class Book:
     def is_member(self, public_key: bytes) -> bool:
         """Say whether the ledger names this key as a member."""
         return peer_id(public_key) in self._ledger.state.members
+
+    def token(self, public_key: bytes) -> TokenRecord | None:
+        """Return what is public of the token with this key."""
+        return self._ledger.state.tokens.get(public_key)
 
     def member_addresses(self) -> Sequence[str]:
         """Return addresses of members, each ending in a peer id."""

@@ -63,6 +63,7 @@ _DRAIN_SECONDS: Final = 10.0
 _TRANSFER_SECONDS: Final = 2.0
 _LEVEL_BLOCKS: Final = 8
 _CUT_SECONDS: Final = 0.3
+_EXPIRY_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -104,6 +105,8 @@ class Controller:
         self._known_members: frozenset[str] = frozenset()
         self.state = "starting"
         self._left = False
+        self._leaving = False
+        self._drained: asyncio.Task[bool] | None = None
         self.discovery: Discovery | None = None
 
     # Running.
@@ -347,6 +350,7 @@ class Controller:
                     ("announcer", self._announcer.run()),
                     ("discovery", self._discover()),
                     ("hooks", self.hooks.run()),
+                    ("expiry", self._recheck_clients()),
                 )
             ]
             try:
@@ -404,6 +408,10 @@ class Controller:
         """Begin to stop; once the answer to whoever asked is on its way."""
         asyncio.get_running_loop().call_later(0.02, self._stop.set)
 
+    def is_leaving(self) -> None:
+        """Note that this node asks to be removed: the block that does is no surprise."""
+        self._leaving = True
+
     def has_left(self) -> None:
         """Note that this home is no longer of the mesh; its files of the mesh go when everything is closed."""
         self._left = True
@@ -429,6 +437,19 @@ class Controller:
         if self.options.mdns:
             self.discovery = Discovery(self._mesh.mesh_id, self.me, on_hint=self._on_hint)
             await self.discovery.run(self.addresses)
+
+    async def _recheck_clients(self) -> None:
+        """Cut clients whose token has expired: no block says when that is."""
+        while True:
+            await asyncio.sleep(_EXPIRY_SECONDS)
+            if any(link.caller.audience is Audience.CLIENT for link in self._links.links()):
+                self._links.recheck()
+
+    def _removed(self) -> None:
+        """Stop working for a mesh this node is no longer a member of; the controller stays, so that it can be asked."""
+        self.state = "removed"
+        _log.warning("this node was removed from the mesh")
+        self._drained = asyncio.get_running_loop().create_task(self.functions.drain(_DRAIN_SECONDS), name="removed")
 
     # What happens.
 
@@ -457,6 +478,10 @@ class Controller:
         members = frozenset(state.members)
         if members != self._known_members:
             lost, self._known_members = self._known_members - members, members
+            if self.me in lost and self.state not in {"stopping", "stopped", "removed"} and not self._leaving:
+                self._removed()
+            for peer in lost:
+                self.tips.forget(peer)
             self.gossip.members_changed()
             self._linker.look()
             if lost:

@@ -81,6 +81,9 @@ class Face:
             for member in ledger.state.members.values()
         ]
         me = ledger.state.members.get(node.me)
+        if me is None and ledger.tip.height:
+            # Removed: nobody talks to this node, whatever it last heard.
+            leader, quorum = "", False
         return {
             "mesh_id": ledger.state.mesh_id.hex(),
             "name": ledger.state.name,
@@ -163,16 +166,23 @@ class Face:
         await node.hand_over()
         return {"peer_id": node.me, "state": node.state}
 
-    async def leave(self) -> dict[str, Any]:
+    async def leave(self, *, force: bool = False) -> dict[str, Any]:
         """Leave the mesh: no more work, no more vote, no longer a member; then stop.
+
+        A node that the mesh has removed already leaves without asking anybody.
+
+        Args:
+            force: Forget the mesh even if it can't be told; it goes on counting this node as a member until somebody
+                removes it there.
 
         Raises:
             Unavailable: The mesh could not be told; this node stays a member.
         """
         node = self._node
         others = [member for member in node.ledger.state.voters() if member != node.me]
-        if others:
+        if others and node.me in node.ledger.state.members and not force:
             await self.drain()
+            node.is_leaving()
             try:
                 await node.voters.retire(timeout=_LEAVE_SECONDS)
                 entry = node.sign(MemberRemove(node.me))
@@ -180,7 +190,7 @@ class Face:
             except OsirisError as error:
                 raise Unavailable(
                     f"this node could not leave: {error.what}",
-                    fix="start enough voters for a quorum, then leave again, or restart this node to stay",
+                    fix="start enough voters for a quorum and leave again, restart this node to stay, or leave --force",
                     maybe=bool(error.details.get("maybe")),
                 ) from None
             outcome = receipt.outcomes[0]

@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from osiris_mesh.codec import pack
+from osiris_mesh.errors import Denied, NotFound, OsirisError
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.token import Token
+from osiris_mesh.ledger.kinds import admission
+from osiris_mesh.link import BlockingLink, Hello
 from tests.system.harness import Mesh, wait_until
 
 pytestmark = pytest.mark.system
@@ -113,3 +117,63 @@ def test_leave_removes_the_member_everywhere(mesh: Mesh) -> None:
         )
         wait_until(lambda node=node: sum(m["voter"] for m in node.status()["members"]) == 1, what="one voter of two")
     assert nodes[0].ok("config", "set", "max_retries", "3")
+
+
+def test_a_removed_node_says_so_stops_working_and_can_leave(mesh: Mesh) -> None:
+    first, _, third = mesh.form(3)
+    peer = third.status()["peer_id"]
+    first.ok("member", "remove", peer)
+    wait_until(lambda: third.status()["state"] == "removed", what="the removed node knows")
+    assert third.status()["quorum"] is False
+    third.ok("leave")
+    assert third.gone()
+    fresh = first.run("token", "create").out.strip()
+    third.launch("join", fresh, *LOCAL)
+    assert third.status()["peer_id"] != peer
+
+
+def test_who_can_not_tell_the_mesh_leaves_by_force(mesh: Mesh) -> None:
+    nodes = mesh.form(3)
+    for node in nodes[:2]:
+        node.kill()
+    refused = nodes[2].run("leave", "--timeout", "20s", timeout=60)
+    assert refused.code == 6, refused.err
+    assert "--force" in refused.err
+    nodes[2].ok("leave", "--force")
+    assert not (nodes[2].home / "mesh.json").exists()
+
+
+def test_a_stranger_with_the_network_key_can_not_fill_the_ledger(mesh: Mesh) -> None:
+    node = mesh.init()
+    made = Token.parse(node.run("token", "create", "--role", "client").out.strip())
+    address, height = made.members[0], node.status()["height"]
+    for _ in range(3):
+        stranger, token = KeyPair.generate(), KeyPair.generate()
+        hello = Hello(made.mesh_id, role="joiner")
+        wanted = admission(made.mesh_id, token=token, joiner=stranger, user=b"", name="x", addresses=[])
+        with (
+            BlockingLink.tcp(address, stranger, made.network_key, hello, timeout=5) as link,
+            pytest.raises(Denied, match="unknown"),
+        ):
+            link.call("join.present", pack(wanted.body()), timeout=5)
+    assert node.status()["height"] == height
+
+
+def test_a_clients_token_expires_under_a_live_link(mesh: Mesh) -> None:
+    node = mesh.init()
+    made = Token.parse(node.run("token", "create", "--role", "client", "--ttl", "2s").out.strip())
+    hello = Hello(made.mesh_id, role="client")
+    with BlockingLink.tcp(made.members[0], made.key, made.network_key, hello, timeout=5) as link:
+        with pytest.raises(NotFound):
+            link.call("resolve", pack({"name": "lab/nothing"}), timeout=5)
+
+        def cut() -> bool:
+            try:
+                link.call("resolve", pack({"name": "lab/nothing"}), timeout=5)
+            except NotFound:
+                return False
+            except OsirisError:
+                return True
+            return False
+
+        wait_until(cut, seconds=5, what="the client cut when its token expired")
