@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ DEFAULT_VERSION: Final = "0.1.0"
 _RUNTIME = re.compile(r"python(3\.\d{1,2})\Z", re.ASCII)
 _MINORS: Final = range(11, 20)
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "dist", "build"})
+_KEY = re.compile(rb"\s*[0-9a-fA-F]{64}\s*\Z")
+_HOME_FILES: Final = ("keys/node.key", "keys/user.key", "keys/network.key", "run/node.sock", "run/node.lock")
 _NO_ENTRY: Final = frozenset({"setup.py", "conftest.py", "noxfile.py"})
 
 Locker = Callable[[Sequence[str], str], bytes]
@@ -117,7 +121,8 @@ def build_bundles(
 
     Raises:
         NotFound: No such file or function.
-        UsageError: Syntax errors, unknown metadata keys, names, limits, requirements that can't be met.
+        UsageError: Syntax errors, unknown metadata keys, names, limits, requirements that can't be met; something in
+            the folder that is no regular file or can't be read; a folder with a node's home or a private key in it.
     """
     place, separator, chosen = str(path).partition("::")
     if separator and function is not None and chosen != function:
@@ -126,7 +131,7 @@ def build_bundles(
     source = Path(place)
     if source.is_dir():
         files, declared, entries, roots = _read_folder(source)
-    elif source.is_file():
+    elif source.exists():
         files, declared, entries, roots = _read_file(source)
     else:
         raise NotFound(f"there is no file or folder {place}")
@@ -273,13 +278,31 @@ def _may_define(path: str) -> bool:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder that belong to the function, in order; a link is refused, it could lead anywhere."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         here = Path(parent)
+        _refuse_home(here)
         folders[:] = sorted(name for name in folders if _belongs(here / name))
         for path in [*(here / name for name in folders), *(here / name for name in sorted(names))]:
             if path.is_symlink():
                 raise UsageError(f"{path} is a symbolic link", fix="put the file itself into the folder")
         yield from (here / name for name in sorted(names) if not name.startswith(".") and not name.endswith(".pyc"))
+
+
+def _unreadable(error: OSError) -> None:
+    raise UsageError(f"{error.filename} can't be read: {error.strerror}") from None
+
+
+def _refuse_home(folder: Path) -> None:
+    """Refuse a node's home, and the folder of its keys: a bundle goes to every node."""
+    marks = [folder / name for name in _HOME_FILES] + (
+        [*folder.glob("*.key")] if folder.name == "keys" else [*folder.glob("keys/*.key")]
+    )
+    for mark in marks:
+        if os.path.lexists(mark):
+            raise UsageError(
+                f"{folder} looks like the home of a node: it holds {mark.relative_to(folder)}",
+                fix="put the function into a folder of its own",
+            )
 
 
 def _belongs(folder: Path) -> bool:
@@ -289,8 +312,29 @@ def _belongs(folder: Path) -> bool:
 
 
 def _content(path: Path, before: int) -> bytes:
-    size = path.stat().st_size
-    if before + size > BUNDLE_LIMITS.size:
-        raise UsageError(f"with {path} the function has more than {BUNDLE_LIMITS.size >> 20} MiB")
-    with path.open("rb") as file:
-        return file.read(size + 1)[:size]
+    """Read one regular file; never waits, whatever it turns out to be."""
+    try:
+        # A FIFO opens at once this way, and what was looked at is what is read.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:  # noqa: PTH123 - the descriptor, not a path
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise _not_regular(path, status.st_mode)
+            if before + status.st_size > BUNDLE_LIMITS.size:
+                raise UsageError(f"with {path} the function has more than {BUNDLE_LIMITS.size >> 20} MiB")
+            content = file.read(status.st_size + 1)[: status.st_size]
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                raise _not_regular(path, mode) from None
+        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+    if (path.suffix == ".key" or not status.st_mode & 0o077) and _KEY.match(content):
+        raise UsageError(f"{path} looks like a private key", fix="keep keys out of the function's folder")
+    return content
+
+
+def _not_regular(path: Path, mode: int) -> UsageError:
+    kinds = ((stat.S_ISSOCK, "a socket"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISDIR, "a folder"))
+    what = next((name for fits, name in kinds if fits(mode)), "a device")
+    return UsageError(f"{path} is {what}, not a regular file", fix="take it out of the folder")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from osiris_mesh.errors import NotFound, OsirisError, UsageError
+from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.runtime.build import Overrides, build_bundle, build_bundles
 
 HEADER = """\
@@ -180,6 +183,62 @@ def test_a_folder_may_not_point_outside(tmp_path: Path) -> None:
     root = folder(tmp_path)
     (root / "key").symlink_to("/etc/passwd")
     with pytest.raises(UsageError, match="symbolic link"):
+        build_bundle(root)
+
+
+def test_what_is_no_regular_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    os.mkfifo(root / "pipe")
+    with pytest.raises(UsageError, match="pipe is a FIFO"):
+        build_bundle(root)
+    (root / "pipe").unlink()
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(root / "s"))
+        with pytest.raises(UsageError, match="s is a socket"):
+            build_bundle(root)
+    (root / "s").unlink()
+    os.mkfifo(root / "late.py")
+    with pytest.raises(UsageError, match="FIFO"):
+        build_bundle(root / "late.py")
+
+
+def test_a_vanished_or_unreadable_file_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UsageError, match="can't be read: Permission denied"):
+        build_bundle(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["keys/node.key", "keys/anything.key", "run/node.sock", "sub/keys/user.key", "sub/run/node.lock"]
+)
+def test_the_home_of_a_node_is_never_bundled(tmp_path: Path, name: str) -> None:
+    root = folder(tmp_path)
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_text("x")
+    with pytest.raises(UsageError, match="looks like the home of a node"):
+        build_bundle(root)
+    with pytest.raises(UsageError, match="looks like the home of a node"):
+        build_bundles((root / name).parent.parent)
+
+
+def test_the_keys_folder_of_a_home_is_refused_itself(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    root = root.rename(tmp_path / "keys")
+    KeyPair.generate().save(root / "node.key")
+    with pytest.raises(UsageError, match="looks like the home of a node"):
+        build_bundle(root)
+
+
+@pytest.mark.parametrize("name", ["my.key", "backup.txt"])
+def test_a_private_key_is_never_bundled(tmp_path: Path, name: str) -> None:
+    root = folder(tmp_path)
+    KeyPair.generate().save(root / name)
+    with pytest.raises(UsageError, match="looks like a private key"):
         build_bundle(root)
 
 
