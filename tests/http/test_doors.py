@@ -13,6 +13,7 @@ from osiris_mesh.identity.api_token import ApiToken
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
 from tests.http.client import Face
 from tests.http.tokens import make_token
+from tests.system.harness import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -102,5 +103,6 @@ def test_a_revoked_token_opens_nothing_at_once(face: Face) -> None:
 
 
 def test_an_expired_token_opens_nothing(face: Face) -> None:
-    token = make_token(face.home, "short", ["mesh.read"], ttl_ms=1)
-    assert face.get("/v1/status", token=token).status == 401
+    token = make_token(face.home, "short", ["mesh.read"], ttl_ms=1500)
+    assert face.get("/v1/status", token=token).status == 200
+    wait_until(lambda: face.get("/v1/status", token=token).status == 401, seconds=10, what="the token has expired")
