@@ -90,7 +90,7 @@ def audit(
     if not events:
         session.say("nothing of the kind is in the ledger")
     elif last is not None:
-        session.next(f"audit --before {last}, for what came before")
+        session.next(f"audit --before {last} (for what came before)")
 
 
 def _who(item: dict[str, Any]) -> str:

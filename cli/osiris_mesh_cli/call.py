@@ -36,7 +36,7 @@ class _Call(PlainCommand):
     cls=_Call,
     example="call math/add 2 3\n"
     "call image-processing/sharpen @picture.png --kwargs '{\"strength\": 0.8}' > sharper.json\n"
-    "call text/tokens --timeout 2s -- --this text begins with a dash",
+    "call text/tokens --timeout 2s -- '--this text begins with a dash'",
 )
 def call(
     session: Session,

@@ -245,7 +245,7 @@ def _publish(controller: Controller, bundle: Bundle) -> dict[str, Any]:
 def failed_tests(error: OsirisError) -> list[str]:
     """Return a line for each test that did not hold, from a :class:`CheckFailed` of a deployment."""
     report = error.details.get("tests")
-    results = report.get("tests", []) if isinstance(report, dict) else []
+    results = report.get("results", []) if isinstance(report, dict) else []
     return [
         f"  failed: {item.get('name')}: expected {item.get('expected')}, got {item.get('got')}"
         for item in results

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from osiris_mesh_cli.main import root
 
-__all__ = ["commands_page", "settings_page", "write"]
+__all__ = ["commands_page", "leaves", "settings_page", "write"]
 
 _COMMON: Final = ("json_output", "home", "quiet", "help")
 _HEAD: Final = """\
@@ -82,10 +82,11 @@ _NODE_OPTIONS: Final = {
 }
 
 
-def _leaves(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command with the words that name it."""
     for name, item in group.commands.items():
         if isinstance(item, TyperGroup):
-            yield from _leaves(item, (*path, name))
+            yield from leaves(item, (*path, name))
         else:
             yield (*path, name), item
 
@@ -131,7 +132,7 @@ def _command(path: tuple[str, ...], item: Any) -> str:
 
 def commands_page() -> str:
     """Return docs/commands.md."""
-    return _HEAD + "\n" + "\n".join(_command(path, item) for path, item in _leaves(root())).rstrip("\n") + "\n"
+    return _HEAD + "\n" + "\n".join(_command(path, item) for path, item in leaves(root())).rstrip("\n") + "\n"
 
 
 def settings_page() -> str:

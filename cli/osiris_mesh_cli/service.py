@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from osiris_mesh.errors import Conflict, Denied, NotFound, OsirisError, UsageError
+from osiris_mesh_cli.process import is_held
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.unit import unit_text
 
@@ -86,10 +87,11 @@ def install(
     value["checked"] = _checked(path, system=of_machine)
     manager = _manager(of_machine)
     session.result(value, f"wrote {path}")
-    session.say(
-        f"next: osiris-mesh stop, if it runs; then {manager} daemon-reload && {manager} enable --now {name}"
-        + ("" if of_machine else "; to run it without a login: loginctl enable-linger")
-    )
+    if is_held(session.home):
+        session.next("stop (the service can't run beside it)")
+    session.say(f"next: {manager} daemon-reload && {manager} enable --now {name}")
+    if not of_machine:
+        session.say("to have it run without a login: loginctl enable-linger")
 
 
 @command(app, example="service remove --user")
@@ -108,7 +110,8 @@ def remove(
     except PermissionError:
         raise Denied(f"{path} can't be removed", fix="do it as root") from None
     session.result({"path": str(path), "removed": True}, f"removed {path}")
-    session.say(f"next: {_manager(of_machine)} daemon-reload, or osiris-mesh start --detach")
+    session.say(f"next: {_manager(of_machine)} daemon-reload")
+    session.next("start --detach")
 
 
 def _owner(home: Path) -> str:

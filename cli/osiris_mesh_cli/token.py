@@ -57,7 +57,7 @@ def create(
         "uses": uses,
     }
     session.result(value, token.text())
-    session.next("join TOKEN, on the other machine" if role != "client" else "token list")
+    session.next("join TOKEN (on the other machine)" if role != "client" else "token list")
 
 
 def _lifetime(ttl: str) -> float:
