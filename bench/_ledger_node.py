@@ -48,7 +48,7 @@ class Voter:
         self.links = Links(
             self.key, bytes(32), Hello(MESH, name=f"n{at}"), router, admit=members.get, settings=settings.link
         )
-        self.raft_links = RaftLinks(router, asyncio.get_running_loop())
+        self.raft_links = RaftLinks(router, asyncio.get_running_loop(), lambda _peer: True)
         (folder / "raft").mkdir(parents=True)
         (folder / "ledger").mkdir()
         self.raft = Raft(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from osiris_mesh.errors import RemoteProtocolError
+from osiris_mesh.errors import CheckFailed, RemoteProtocolError
 from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.ledger.block import (
     GENESIS_PREVIOUS,
@@ -86,6 +86,9 @@ class Replica:
         Returns:
             The new block, or None when the command makes none: it is not well-formed, it was applied before, or there
             is no genesis and it does not begin with one.
+
+        Raises:
+            CheckFailed: The block could not be read back; nothing has changed.
         """
         if index <= self.raft_index:
             return None
@@ -100,7 +103,7 @@ class Replica:
         if not self._may_begin(parsed[0], time_ms):
             return None
         header, frontier = self._header(peer_id(command.proposer), hashes, term, index, time_ms)
-        header_bytes = header.to_wire()
+        header_bytes = _stored_form(header)
         trusted = [entry is not None for entry in checked]
         return self._append(
             header, block_hash(header_bytes), wire(header_bytes, command.entries), hashes, parsed, trusted, frontier
@@ -197,6 +200,20 @@ class Replica:
 
 
 MALFORMED: Final = Outcome(accepted=False, reason="the bytes are not a well-formed entry", code="malformed")
+
+
+def _stored_form(header: Header) -> bytes:
+    """Return a computed header's bytes, once this program is seen to read them."""
+    data = header.to_wire()
+    try:
+        Header.from_wire(data)
+    except RemoteProtocolError as error:
+        raise CheckFailed(
+            f"block {header.height} could not be read back, so it is not stored: {error.what}",
+            fix="a voter sent what can't be: term and index in `status` of all voters show which",
+            height=header.height,
+        ) from None
+    return data
 
 
 def _parse(raw: bytes) -> Entry | None:

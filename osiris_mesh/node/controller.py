@@ -138,7 +138,7 @@ class Controller:
         self._gate = Gate(
             lambda: self.ledger.state.members, lambda: self.ledger.state.tokens, self._provisional, self._clock
         )
-        self._raft_links = RaftLinks(router, loop)
+        self._raft_links = RaftLinks(router, loop, self._may_vote)
         self.raft = self._make_raft(loop)
         self.ledger = Ledger(
             self.home.ledger,
@@ -191,6 +191,12 @@ class Controller:
         if self.ledger.tip.height and self.ledger.tip.height >= self._mesh.joined_height:
             return frozenset()
         return frozenset(Multiaddr.parse(member).peer for member in self._mesh.members)
+
+    def _may_vote(self, peer: str) -> bool:
+        member = self.ledger.state.members.get(peer)
+        if member is not None and member.role == "voter":
+            return True
+        return peer in self.raft.status().voters or peer in self._provisional()
 
     async def _listen(self) -> None:
         host, port = parse_host_port(self.options.listen)

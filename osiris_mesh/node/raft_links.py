@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from osiris_mesh.errors import OsirisError
+from osiris_mesh.errors import Denied, OsirisError
 from osiris_mesh.link import Audience, Link, Request, Router, Stream
 
 __all__ = ["METHOD", "RaftLinks"]
@@ -55,10 +56,12 @@ class RaftLinks:
     Args:
         router: Where the receiving method is registered.
         loop: The loop all links live on.
+        may_vote: Says of a peer whether it votes or may become a voter; nobody else has anything to say to Raft.
     """
 
-    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, may_vote: Callable[[str], bool]) -> None:
         self._loop = loop
+        self._may_vote = may_vote
         self._receiver: Receiver | None = None
         self._outboxes: dict[str, _Outbox] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -172,9 +175,16 @@ class RaftLinks:
 
     async def _receive(self, request: Request, stream: Stream) -> None:
         peer = request.caller.peer
+        self._check(peer)
         while True:
             message = await stream.receive()
             if message is None:
                 return
+            # Again for each: who lost the role of a voter falls silent without a new link.
+            self._check(peer)
             if self._receiver is not None:
                 self._receiver.deliver(peer, message)
+
+    def _check(self, peer: str) -> None:
+        if not self._may_vote(peer):
+            raise Denied(f"{peer} does not vote in this mesh", fix="give it the role voter: osiris-mesh member role")

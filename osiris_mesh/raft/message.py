@@ -13,7 +13,7 @@ from osiris_mesh.codec import Limits, pack, unpack
 from osiris_mesh.errors import RemoteProtocolError
 from osiris_mesh.raft.configuration import COMMAND, NO_OP, check_voters, is_configuration, read_configuration
 
-__all__ = ["MAX_COMMAND", "MAX_SNAPSHOT", "Message", "decode", "encode"]
+__all__ = ["MAX_COMMAND", "MAX_NUMBER", "MAX_SNAPSHOT", "MAX_TERM_LEAP", "Message", "decode", "encode", "leaps"]
 
 Message = dict[str, Any]
 
@@ -22,11 +22,16 @@ MAX_SNAPSHOT: Final = 1 << 16
 _VERSION: Final = 1
 _PACKET_BYTES: Final = 1 << 20
 _LIMITS: Final = Limits(size=4 << 20, depth=5, count=1 << 16)
-_MAX_INDEX: Final = 1 << 62
+
+MAX_NUMBER: Final = (1 << 52) - 1
+"""Largest term, index or number of a message: what follows from it still fits the 2^53 of a block's header."""
+
+MAX_TERM_LEAP: Final = 1_000_000
+"""By how much one message may raise the term: elections raise it by one, and nobody is behind by that many."""
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < _MAX_INDEX:
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
         raise RemoteProtocolError("a Raft message holds a number out of range")
     return value
 
@@ -185,6 +190,13 @@ def _message(item: Any) -> Message:
             raise RemoteProtocolError("the terms of Raft entries go back")
         if message["entries"] and message["entries"][-1][2] > message["term"]:
             raise RemoteProtocolError("a Raft entry is of a later term than the message that brings it")
+    elif name == "install_snapshot" and message["index_term"] > message["term"]:
+        raise RemoteProtocolError("a Raft snapshot is of a later term than the message that brings it")
     elif name == "apply_command_response" and message["error"] == 0:
         del message["error"]
     return message
+
+
+def leaps(message: Message, term: int) -> bool:
+    """Say whether a message's term is further ahead than elections explain; a node that has no term yet learns any."""
+    return bool(0 < term < message.get("term", 0) - MAX_TERM_LEAP)

@@ -43,7 +43,7 @@ from osiris_mesh.raft.elections import CANDIDATE, FOLLOWER, LEADER
 from osiris_mesh.raft.ground import now, syncobj
 from osiris_mesh.raft.journal import Journal
 from osiris_mesh.raft.merge import Parted, merge
-from osiris_mesh.raft.message import Message
+from osiris_mesh.raft.message import Message, leaps
 from osiris_mesh.raft.outbox import Outbox
 from osiris_mesh.raft.progress import Progress
 from osiris_mesh.raft.status import Committed, Installed
@@ -152,6 +152,8 @@ class SyncObj(elections.SyncObj):
     # Messages.
 
     def __onMessageReceived(self, node: Any, message: Message) -> None:  # noqa: N802 - PySyncObj's name
+        if not self._heeds(node, message):
+            return
         match message["type"]:
             case "append_entries" | "install_snapshot":
                 self._append_entries(node, message)
@@ -169,7 +171,7 @@ class SyncObj(elections.SyncObj):
                 self._pre_vote_answer(node, message)
             case "apply_command_response":
                 self._forwarded(node, message)
-            case "apply_command" if self.__raftState != LEADER:
+            case "apply_command" if self.__raftState != LEADER or not self._speaks_with(node):
                 refusal = {"type": "apply_command_response", "request_id": message["request_id"]}
                 self._outbox.send(node, {**refusal, "error": _FAIL.NOT_LEADER})
             case "read_index" | "read_index_answer":
@@ -178,6 +180,31 @@ class SyncObj(elections.SyncObj):
                 pass
             case _:
                 super().__onMessageReceived(node, message)
+
+    def _speaks_with(self, node: Any) -> bool:
+        return node in self.__otherNodes or node in self.__readonlyNodes
+
+    def _heeds(self, node: Any, message: Message) -> bool:
+        """Say whether a message of this kind counts when it comes from ``node``.
+
+        A voter's log may lag behind a change of the voters, so who leads or stands for election need not be in its
+        configuration (thesis, 4.2.2). But as long as it hears from a leader, nobody outside can depose that one: who
+        was rightly elected is heard as soon as the old leader falls silent. Answers count from whom they were asked.
+        """
+        if leaps(message, self.__raftCurrentTerm):
+            return False
+        if node in self.__otherNodes:
+            return True
+        match message["type"]:
+            case "append_entries" | "install_snapshot" | "request_vote":
+                return not self.is_voter or node == self.__raftLeader or not self._leader_is_fresh()
+            case "next_node_idx" | "read_index":
+                return node in self.__readonlyNodes
+            case "response_vote" | "pre_vote_answer":
+                return False
+            case "apply_command_response" | "read_index_answer":
+                return not self.is_voter or node == self.__raftLeader
+        return True
 
     def _append_entries(self, node: Any, message: Message) -> None:
         """Paper, figure 2, AppendEntries, and figure 13, InstallSnapshot."""

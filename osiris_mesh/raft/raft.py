@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from osiris_mesh.clock import SYSTEM, Clock
-from osiris_mesh.errors import DeadlineExceeded, InternalError, Overloaded, Unavailable, UsageError
+from osiris_mesh.errors import DeadlineExceeded, InternalError, Overloaded, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.raft.engine import Engine
-from osiris_mesh.raft.message import decode
+from osiris_mesh.raft.message import decode, leaps
 from osiris_mesh.raft.request import Change, Proposal, Read, Request, Transfer
 from osiris_mesh.raft.status import Committed, Installed, RaftStatus
 from osiris_mesh.raft.storage import FileStorage
@@ -127,6 +127,9 @@ class Raft:
             RemoteProtocolError: It does not follow the protocol; nothing of it was used.
         """
         messages = decode(message)
+        term = self._status.term
+        if any(leaps(item, term) for item in messages):
+            raise RemoteProtocolError(f"a Raft message leaps ahead of term {term} by more than elections explain")
         if self._queue.qsize() < _INBOX_PACKETS:  # else lost, which Raft makes up for
             self._queue.put(("deliver", peer, messages))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from osiris_mesh.clock import FakeClock
 from osiris_mesh.codec import pack
-from osiris_mesh.errors import RemoteProtocolError, UsageError
+from osiris_mesh.errors import CheckFailed, RemoteProtocolError, UsageError
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.ledger.block import (
@@ -41,7 +41,20 @@ from osiris_mesh.ledger.kinds import (
 )
 from osiris_mesh.ledger.merkle import tree_root
 from osiris_mesh.ledger.replica import BadBlock, Replica
-from tests.ledger.kit import ADMIN, DEVELOPER, FOUNDER, JOINER, MESH, OPERATOR, STRANGER, VIEWER, Paper, key, spec
+from tests.ledger.kit import (
+    ADMIN,
+    DEVELOPER,
+    FOUNDER,
+    JOINER,
+    MESH,
+    OPERATOR,
+    STRANGER,
+    VIEWER,
+    Paper,
+    genesis,
+    key,
+    spec,
+)
 
 
 def make(paper: Paper, count: int = 3) -> list[Block]:
@@ -135,6 +148,26 @@ def test_commands_are_bounded(entries: tuple[bytes, ...]) -> None:
 
 PEOPLE = [FOUNDER, ADMIN, OPERATOR, DEVELOPER, VIEWER, STRANGER, JOINER]
 VERSIONS = ["1.0.0", "1.1.0", "2.0.0"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(st.integers(0, 1 << 54), st.integers((1 << 53) - 2, (1 << 53) + 2), st.integers(1 << 60, (1 << 64) - 1)),
+    st.one_of(st.integers(2, 1 << 54), st.integers((1 << 53) - 2, (1 << 53) + 2), st.integers(1 << 60, (1 << 64) - 1)),
+)
+def test_what_is_applied_can_be_read_back(term: int, index: int) -> None:
+    paper = Paper()
+    paper.must(genesis(), FOUNDER)
+    before = everything(paper.replica)
+    wire_ = Command(FOUNDER.public, paper.clock.time_ms(), (paper.entry(ConfigSet("a", "1"), ADMIN).bytes,)).to_wire()
+    try:
+        block = paper.replica.apply(term, index, wire_)
+    except CheckFailed:
+        assert max(term, index) > 1 << 53
+        assert everything(paper.replica) == before
+        return
+    assert block is not None
+    assert Header.from_wire(read_wire(block.wire)[0]) == block.header
 
 
 def any_body(rng: random.Random, paper: Paper) -> Body:

@@ -43,9 +43,9 @@ class Receiver:
         self.events.append(("down", peer))
 
 
-def carrier(node: MeshNode) -> tuple[RaftLinks, Receiver]:
+def carrier(node: MeshNode, voters: Callable[[str], bool] = lambda _peer: True) -> tuple[RaftLinks, Receiver]:
     receiver = Receiver()
-    links = RaftLinks(node.router, asyncio.get_running_loop())
+    links = RaftLinks(node.router, asyncio.get_running_loop(), voters)
     links.attach(receiver)
     for peer in node.links.peers():
         link = node.links.get(peer)
@@ -71,6 +71,26 @@ async def test_messages_arrive_whole_and_in_order_from_any_thread() -> None:
             await asyncio.to_thread(from_a_thread)
             await until(lambda: len(heard.messages) == len(sent))
             assert heard.messages == [(one.links.peer, message) for message in sent]
+        finally:
+            await sending.close()
+            await receiving.close()
+
+
+async def test_who_does_not_vote_has_nothing_to_say_to_raft() -> None:
+    async with mesh(2) as (one, other):
+        voters = {one.links.peer}
+        (sending, news), (receiving, heard) = carrier(one), carrier(other, voters.__contains__)
+        try:
+            await until(lambda: ("up", other.links.peer) in news.events)
+            sending.send(other.links.peer, b"as a voter")
+            await until(lambda: bool(heard.messages))
+            voters.clear()
+            sending.send(other.links.peer, b"forged")
+            # The refusal ends the stream; so does it each further one, before a message of it counts.
+            await until(lambda: ("down", other.links.peer) in news.events)
+            sending.send(other.links.peer, b"forged")
+            await until(lambda: news.events.count(("down", other.links.peer)) > 1)
+            assert heard.messages == [(one.links.peer, b"as a voter")]
         finally:
             await sending.close()
             await receiving.close()
