@@ -110,6 +110,7 @@ class BlockingStream:
         self.ended = False
         self.error: OsirisError | None = None
         self.waiter: _Waiter | None = None
+        self.done: Callable[[], None] | None = None
         self._link = link
 
     def send(self, data: bytes, *, end: bool = False) -> None:
@@ -152,6 +153,14 @@ class BlockingStream:
         return self.error is not None
 
 
+def _result(stream: BlockingStream) -> bytes | OsirisError:
+    if stream.error is not None:
+        return stream.error
+    if len(stream.queue) != 1:
+        return RemoteProtocolError(f"{stream.method} answered a unary call with {len(stream.queue)} messages")
+    return stream.queue[0]
+
+
 class BlockingLink:
     """One live connection, for threads. Make it with :meth:`unix`, :meth:`over` or :meth:`tcp`.
 
@@ -190,6 +199,8 @@ class BlockingLink:
         self._followers: dict[_Waiter, None] = {}
         self._acceptors: list[_Waiter] = []
         self._called = 0  # acceptors woken and not yet on their feet
+        self._attended: set[BlockingStream] = set()  # streams of begin
+        self._attending = False
         self._incoming: deque[tuple[Request, BlockingStream]] = deque()
         self._last_read = time.monotonic()
         self._tick = 0.0
@@ -281,11 +292,10 @@ class BlockingLink:
                 raise
             finally:
                 self._pass_on()
-            if stream.error is not None:
-                raise stream.error
-            if len(stream.queue) != 1:
-                raise RemoteProtocolError(f"{method} answered a unary call with {len(stream.queue)} messages")
-            return stream.queue[0]
+            answer = _result(stream)
+            if type(answer) is bytes:
+                return answer
+            raise answer  # type: ignore[misc]
 
     def open(
         self,
@@ -307,6 +317,63 @@ class BlockingLink:
             self._push()
             self._pass_on()
             return stream
+
+    def begin(
+        self,
+        method: str,
+        body: bytes,
+        done: Callable[[bytes | OsirisError], None],
+        *,
+        timeout: float | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> Callable[[], None]:
+        """Make a unary call without waiting: for an event loop, whose threads must not block.
+
+        Args:
+            method: As for :meth:`call`.
+            body: As for :meth:`call`.
+            done: Called once with the answer or the error, by whichever thread reads, while it holds the link: it must
+                not use the link, block or raise. ``loop.call_soon_threadsafe`` does neither.
+            timeout: What the peer is told; whoever waits here for ``done`` keeps the time himself.
+            headers: As for :meth:`call`.
+
+        Returns:
+            A function that gives the call up; ``done`` may still be called while it runs.
+
+        Raises:
+            Unavailable: The link is closed.
+            DeadlineExceeded: ``timeout`` is not positive.
+            UsageError: Body or headers too large.
+        """
+        with self._lock:
+            stream = self._open(method, body, timeout, None, headers, end=True, urgent=False)
+            stream.done = lambda: done(_result(stream))
+            self._attended.add(stream)
+            self._push()
+            if not self._attending and not self.closed:
+                self._attending = True
+                threading.Thread(target=self._attend, name="link", daemon=True).start()
+            self._pass_on()
+
+        def give_up() -> None:
+            with self._lock:
+                stream.done = None
+                self._attended.discard(stream)
+                self._give_up(stream)
+                self._pass_on()
+
+        return give_up
+
+    def _attend(self) -> None:
+        """Read, or wait to, for as long as somebody waits for a call that :meth:`begin` began."""
+        place = BlockingStream(self, MuxStream(0, "", {}, urgent=False), None)
+        with self._lock:
+            try:
+                while self._attended and not self.closed:
+                    self._wait(place, None)
+            finally:
+                self._attending = False
+                self._pass_on()
 
     # serving
 
@@ -599,6 +666,15 @@ class BlockingLink:
                     self._incoming = deque(item for item in self._incoming if item[1] is not stream)
             if stream.waiter is not None:
                 stream.waiter.set()
+            if stream.done is not None and (stream.ended or stream.error is not None):
+                self._finished(stream)
+
+    def _finished(self, stream: BlockingStream) -> None:
+        """Tell who began a call that it is over."""
+        self._attended.discard(stream)
+        done, stream.done = stream.done, None
+        if done is not None:
+            done()
 
     def _opened(self, event: Opened) -> None:
         core = event.stream
@@ -682,6 +758,7 @@ class BlockingLink:
             stream = core.owner
             if stream is not None and stream.error is None:
                 stream.error = self._unavailable(maybe=core.sent)
+                self._finished(stream)
         self._unsent.clear()
         for waiter in self._followers:
             waiter.set()

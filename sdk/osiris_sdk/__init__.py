@@ -24,13 +24,15 @@ from osiris_mesh.errors import (
     UsageError,
     WorkerDied,
 )
-from osiris_sdk.function import RemoteFunction
-from osiris_sdk.inside import current
+from osiris_sdk.inside import current, current_async
+from osiris_sdk.marking import function
 from osiris_sdk.mesh import Calls, Mesh
+from osiris_sdk.remote import RemoteFunction
 from osiris_sdk.resolved import Resolved
 
 if TYPE_CHECKING:
-    from osiris_sdk.async_mesh import AsyncCalls, AsyncMesh
+    from osiris_sdk.async_calls import AsyncCalls
+    from osiris_sdk.async_mesh import AsyncMesh
 
 __all__ = [
     "AsyncCalls",
@@ -51,12 +53,18 @@ __all__ = [
     "UsageError",
     "WorkerDied",
     "current",
+    "current_async",
+    "function",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"AsyncCalls", "AsyncMesh"}:
-        from osiris_sdk import async_mesh  # noqa: PLC0415 - asyncio is loaded only for those who use it
+    if name == "AsyncCalls":
+        from osiris_sdk.async_calls import AsyncCalls  # noqa: PLC0415 - asyncio is loaded only for those who use it
 
-        return getattr(async_mesh, name)
+        return AsyncCalls
+    if name == "AsyncMesh":
+        from osiris_sdk.async_mesh import AsyncMesh  # noqa: PLC0415 - the same
+
+        return AsyncMesh
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

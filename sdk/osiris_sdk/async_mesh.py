@@ -5,36 +5,39 @@ from __future__ import annotations
 import asyncio
 import builtins
 import os
+import random
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from osiris_mesh.codec import pack, unpack
-from osiris_mesh.errors import DeadlineExceeded, OsirisError, RemoteProtocolError, Unavailable, UsageError
+from osiris_mesh.errors import DeadlineExceeded, OsirisError, RemoteProtocolError, Unavailable
 from osiris_mesh.link import Link, Stream, connect_unix
-from osiris_sdk.function import RemoteFunction
-from osiris_sdk.line import CONNECT_S
+from osiris_sdk.async_calls import AsyncCalls, AsyncLine
+from osiris_sdk.line import CONNECT_S, stored
 from osiris_sdk.options import Options
-from osiris_sdk.resolved import Resolved
-from osiris_sdk.talk import REQUEST_S, Exchange, Talk, Talks, may_resend
+from osiris_sdk.spread import Spread
+from osiris_sdk.spread_line import Lost, nobody
+from osiris_sdk.talk import REQUEST_S, Exchange, Talks, may_resend
 from osiris_sdk.target import LocalTarget, Target, TokenTarget, read_target
 
-__all__ = ["AsyncCalls", "AsyncMesh"]
+__all__ = ["AsyncCalls", "AsyncMesh", "AsyncSpreadLine"]
 
 _PIECE: Final = 256 * 1024
 _UPLOAD_S: Final = 120.0
 T = TypeVar("T")
 
 
-class AsyncLine:
-    """Carries exchanges to a controller, for the tasks of one loop.
+class AsyncLinkLine(AsyncLine):
+    """One link, made again when it is gone.
 
     Args:
         connect: Makes a link.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Link]]) -> None:
+        super().__init__()
         self._connect = connect
         self._link: Link | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
@@ -57,41 +60,49 @@ class AsyncLine:
                 link = self._link = await self._connect()
             return link
 
-    async def run(self, talk: Talk[T], timeout: float | None = None) -> T:
-        """Carry a talk on to its end, in at most ``timeout`` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            exchange = next(talk)
-            while True:
-                try:
-                    answer = await self._exchange(exchange, deadline)
-                except OsirisError as error:
-                    exchange = talk.throw(error)
-                else:
-                    exchange = talk.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    async def open(self) -> None:
+        """Connect."""
+        await self.link()
 
-    async def _exchange(self, exchange: Exchange, deadline: float | None) -> bytes:
+    async def exchange(self, exchange: Exchange, deadline: float | None) -> bytes:
+        """Carry one exchange; over a new link once if the old one was lost and it may be sent again."""
         link = await self.link()
         try:
-            return await link.call(
-                exchange.method,
-                exchange.body,
-                timeout=exchange.left(deadline, time.monotonic()),
-                headers=exchange.headers,
-            )
+            return await _over(link, exchange, deadline)
         except Unavailable as error:
             if not link.closed or not may_resend(exchange, error):
                 raise
-        link = await self.link()
-        return await link.call(
-            exchange.method, exchange.body, timeout=exchange.left(deadline, time.monotonic()), headers=exchange.headers
-        )
+        return await _over(await self.link(), exchange, deadline)
 
-    async def open(self, method: str, body: bytes, *, timeout: float | None) -> Stream:
-        """Open a stream."""
+    async def logs(self, name: str, *, tail: int, follow: bool, since_ms: int) -> AsyncIterator[dict[str, Any]]:
+        """Yield log lines of the node."""
+        body = pack({"name": name, "tail": tail, "follow": follow, "since_ms": since_ms})
+        stream = await self._stream("function.logs", body, None if follow else REQUEST_S)
+        try:
+            await stream.end()
+            async for message in stream:
+                line = unpack(message)
+                if not isinstance(line, dict):
+                    raise RemoteProtocolError("a log line is not a map")
+                yield line
+        finally:
+            stream.reset()
+
+    async def upload(self, data: bytes, timeout: float) -> bytes:
+        """Store a bundle."""
+        view = memoryview(data)
+        stream = await self._stream("library.put", b"", timeout)
+        try:
+            for start in range(0, len(view), _PIECE):
+                await stream.send(bytes(view[start : start + _PIECE]))
+            await stream.end()
+            answer = unpack(await stream.receive() or b"\xc0")
+        except BaseException:
+            stream.reset()
+            raise
+        return stored(answer)
+
+    async def _stream(self, method: str, body: bytes, timeout: float | None) -> Stream:
         return (await self.link()).open(method, body, timeout=timeout)
 
     async def close(self) -> None:
@@ -102,79 +113,130 @@ class AsyncLine:
             await link.close()
 
 
-class AsyncCalls:
-    """Calls with fixed options; :meth:`AsyncMesh.options` makes one. Each method as in :class:`osiris_sdk.Calls`.
+class AsyncSpreadLine(AsyncLine):
+    """Tries addresses in the order a :class:`Spread` gives; as :class:`osiris_sdk.spread_line.SpreadLine`.
 
     Args:
-        line: The way to the controller.
-        talks: What is said there.
-        options: How calls are made.
+        names: What the addresses are called, for texts; those who make it have shuffled them.
     """
 
-    def __init__(self, line: AsyncLine, talks: Talks, options: Options) -> None:
-        self._line = line
-        self._talks = talks
-        self._options = options
+    def __init__(self, names: builtins.list[str]) -> None:
+        super().__init__()
+        self.names = names
+        self._spread = Spread(len(names), random.Random())  # noqa: S311 - spreads load, guards nothing
 
-    def options(
-        self, *, timeout: float | None = None, idempotent: bool | None = None, version: str | None = None
-    ) -> AsyncCalls:
-        """Return the same with other options; what is not given stays as it is."""
-        now = self._options
-        return AsyncCalls(
-            self._line,
-            self._talks,
-            Options(
-                now.timeout if timeout is None else timeout,
-                now.idempotent if idempotent is None else idempotent,
-                now.version if version is None else version,
-            ),
-        )
+    async def open(self) -> None:
+        """Make sure that one of them answers."""
+        await self.attempt(self._greet, bool)
 
-    async def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function and return its result; arguments and errors as :meth:`osiris_sdk.Calls.call`."""
-        return await self._line.run(self._talks.call(name, args, kwargs, self._options), self._options.timeout)
+    @abstractmethod
+    async def _greet(self, place: int) -> None:
+        """Reach one address; raises Lost."""
 
-    async def call_function(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Do the same as :meth:`call`."""
-        return await self.call(name, *args, **kwargs)
+    @abstractmethod
+    async def _carry(self, place: int, exchange: Exchange, deadline: float | None) -> bytes:
+        """Carry an exchange to one address; raises Lost."""
 
-    async def detailed(
-        self, name: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Call a function and return its result with the call's details: node, version, warm, elapsed_us."""
-        talk = self._talks.detailed(name, tuple(args), dict(kwargs or {}), self._options)
-        return await self._line.run(talk, self._options.timeout)
+    async def exchange(self, exchange: Exchange, deadline: float | None) -> bytes:
+        """Carry one exchange."""
 
-    async def function(self, name: str) -> RemoteFunction:
-        """Return a function of the mesh as a callable with its signature; calling it gives something to await."""
-        full = self._options.full(name)
-        return RemoteFunction(self, name, await self._line.run(self._talks.resolve(full), self._options.timeout))
+        async def carry(place: int) -> bytes:
+            exchange.left(deadline, time.monotonic())
+            return await self._carry(place, exchange, deadline)
 
-    async def resolve(self, name: str) -> Resolved:
-        """Look a name up afresh."""
-        talk = self._talks.resolve(self._options.full(name), fresh=True)
-        return await self._line.run(talk, self._options.timeout)
+        return await self.attempt(carry, lambda error: may_resend(exchange, error))
 
-    async def map(self, name: str, items: Iterable[Any], *, concurrency: int = 64) -> AsyncIterator[Any]:
-        """Call a function once for each item and yield the results in the items' order; see :meth:`Calls.map`."""
-        if concurrency < 1:
-            raise UsageError(f"a concurrency of {concurrency} makes no calls")
-        window: deque[asyncio.Task[Any]] = deque()
-        source = iter(items)
+    async def attempt(self, action: Callable[[int], Awaitable[T]], again: Callable[[Unavailable], object]) -> T:
+        """Do something at the first address where it can be done; as :meth:`SpreadLine.attempt`."""
+        spread = self._spread
+        order = spread.order(time.monotonic())
+        last: Unavailable | None = None
+        for place in order:
+            spread.began(place)
+            began = time.monotonic()
+            try:
+                answer = await action(place)
+            except Lost as lost:
+                spread.failed(place, time.monotonic())
+                if not again(lost.error):
+                    raise lost.error from None
+                last = lost.error
+                continue
+            except OsirisError:
+                now = time.monotonic()
+                spread.ended(place, now - began, now)
+                raise
+            except BaseException:
+                spread.gave_up(place)
+                raise
+            now = time.monotonic()
+            spread.ended(place, now - began, now)
+            return answer
+        if len(order) == 1 and last is not None:
+            raise last
+        raise nobody(len(order), last)
+
+
+class AsyncMembersLine(AsyncSpreadLine):
+    """The members a client token names, a link to each that is used.
+
+    Args:
+        names: Their addresses.
+        connectors: Each makes a link to one of them.
+    """
+
+    def __init__(self, names: builtins.list[str], connectors: builtins.list[Callable[[], Awaitable[Link]]]) -> None:
+        super().__init__(names)
+        self._lanes = [AsyncLinkLine(connect) for connect in connectors]
+
+    async def _link(self, place: int) -> Link:
         try:
-            for item in source:
-                window.append(asyncio.ensure_future(self.call(name, item)))
-                if len(window) >= concurrency:
-                    yield await window[0]
-                    window.popleft()
-            while window:
-                yield await window[0]
-                window.popleft()
-        finally:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
+            return await self._lanes[place].link()
+        except Unavailable as error:
+            raise Lost(error) from None
+        except DeadlineExceeded as error:
+            raise Lost(Unavailable(error.what, maybe=False)) from None
+
+    async def _greet(self, place: int) -> None:
+        await self._link(place)
+
+    async def _carry(self, place: int, exchange: Exchange, deadline: float | None) -> bytes:
+        link = await self._link(place)
+        try:
+            return await _over(link, exchange, deadline)
+        except Unavailable as error:
+            # An error of a live link is the controller's own answer.
+            if link.closed:
+                raise Lost(error) from None
+            raise
+
+    async def _any(self) -> AsyncLinkLine:
+        async def reach(place: int) -> AsyncLinkLine:
+            await self._link(place)
+            return self._lanes[place]
+
+        return await self.attempt(reach, bool)
+
+    async def logs(self, name: str, *, tail: int, follow: bool, since_ms: int) -> AsyncIterator[dict[str, Any]]:
+        """Yield log lines of one member."""
+        line = await self._any()
+        async for item in line.logs(name, tail=tail, follow=follow, since_ms=since_ms):
+            yield item
+
+    async def upload(self, data: bytes, timeout: float) -> bytes:
+        """Store a bundle at one member."""
+        return await (await self._any()).upload(data, timeout)
+
+    async def close(self) -> None:
+        """Close every link."""
+        for lane in self._lanes:
+            await lane.close()
+
+
+async def _over(link: Link, exchange: Exchange, deadline: float | None) -> bytes:
+    return await link.call(
+        exchange.method, exchange.body, timeout=exchange.left(deadline, time.monotonic()), headers=exchange.headers
+    )
 
 
 class AsyncMesh(AsyncCalls):
@@ -183,15 +245,32 @@ class AsyncMesh(AsyncCalls):
     @classmethod
     async def connect(
         cls,
-        target: str | os.PathLike[str] | None = None,
+        target: str | os.PathLike[str] | Sequence[str] | None = None,
         *,
         home: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> AsyncMesh:
         """Connect to a controller; arguments and errors as :meth:`osiris_sdk.Mesh.connect`."""
-        line = AsyncLine(_connector(read_target(target, home), CONNECT_S if timeout is None else timeout))
-        await line.link()
+        line = _line(read_target(target, home, token, ca), CONNECT_S if timeout is None else timeout)
+        try:
+            await line.open()
+        except BaseException:
+            await line.close()
+            raise
         return cls(line, Talks(time.monotonic), Options())
+
+    @classmethod
+    def local(cls, *sources: Mapping[str, Callable[..., Any]] | str | os.PathLike[str]) -> AsyncMesh:
+        """Return a mesh without a controller, for unit tests; as :meth:`osiris_sdk.Mesh.local`.
+
+        An ``async def`` runs on this loop, any other function in a thread.
+        """
+        from osiris_sdk.async_local import AsyncLocalLine  # noqa: PLC0415 - for tests alone
+        from osiris_sdk.local import LocalFunctions  # noqa: PLC0415 - the same
+
+        return cls(AsyncLocalLine(LocalFunctions.of(*sources)), Talks(time.monotonic), Options())
 
     async def list(self) -> builtins.list[dict[str, Any]]:
         """Return all functions: name, versions, active, instances."""
@@ -210,36 +289,17 @@ class AsyncMesh(AsyncCalls):
 
     async def upload(self, data: bytes, *, timeout: float = _UPLOAD_S) -> bytes:
         """Put a bundle into the controller's library and return its digest, 32 bytes."""
-        view = memoryview(data)
-        stream = await self._line.open("library.put", b"", timeout=timeout)
-        try:
-            for start in range(0, len(view), _PIECE):
-                await stream.send(bytes(view[start : start + _PIECE]))
-            await stream.end()
-            answer = unpack(await stream.receive() or b"\xc0")
-        except BaseException:
-            stream.reset()
-            raise
-        digest = answer.get("digest") if isinstance(answer, dict) else None
-        if type(digest) is not bytes:
-            raise RemoteProtocolError("the controller took a bundle without answering its digest")
-        return digest
+        return await self._line.upload(data, timeout)
 
-    async def logs(
+    def logs(
         self, name: str = "", *, tail: int = 100, follow: bool = False, since_ms: int = 0
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield lines that functions printed on the node; arguments as :meth:`osiris_sdk.Mesh.logs`."""
-        body = pack({"name": name, "tail": tail, "follow": follow, "since_ms": since_ms})
-        stream = await self._line.open("function.logs", body, timeout=None if follow else REQUEST_S)
-        try:
-            await stream.end()
-            async for message in stream:
-                line = unpack(message)
-                if not isinstance(line, dict):
-                    raise RemoteProtocolError("a log line is not a map")
-                yield line
-        finally:
-            stream.reset()
+        return self._line.logs(name, tail=tail, follow=follow, since_ms=since_ms)
+
+    def events(self, *names: str, after: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield events of the mesh as they happen; arguments and errors as :meth:`osiris_sdk.Mesh.events`."""
+        return self._line.events(",".join(names) or "*", after)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -252,33 +312,27 @@ class AsyncMesh(AsyncCalls):
         await self.close()
 
 
-def _connector(target: Target, timeout: float) -> Callable[[], Awaitable[Link]]:
+def _line(target: Target, timeout: float) -> AsyncLine:
     match target:
         case LocalTarget(path):
-            return lambda: connect_unix(path, timeout=timeout)
+            return AsyncLinkLine(lambda: connect_unix(path, timeout=timeout))
         case TokenTarget(text):
-            return lambda: _with_token(text, timeout)
+            return _with_token(text, timeout)
+        case _:
+            from osiris_sdk.async_http import AsyncHttpLine  # noqa: PLC0415 - brings aiohttp
+
+            return AsyncHttpLine(target, timeout)
 
 
-async def _with_token(text: str, timeout: float) -> Link:
-    """Connect to any member a token names."""
+def _with_token(text: str, timeout: float) -> AsyncMembersLine:
+    """Return the way to the members a client token names; nothing is sent yet."""
     from osiris_mesh.link import connect_tcp  # noqa: PLC0415 - brings NaCl, which local callers do without
-    from osiris_sdk.credentials import Credentials, nobody  # noqa: PLC0415 - the same
+    from osiris_sdk.credentials import Credentials  # noqa: PLC0415 - the same
 
-    credentials = Credentials.from_token(text)
-    until = time.monotonic() + timeout
-    last: OsirisError | None = None
-    members = credentials.shuffled()
-    for member in members:
-        left = until - time.monotonic()
-        if left <= 0:
-            break
-        try:
-            link: Link = await connect_tcp(
-                member, credentials.key, credentials.network_key, credentials.hello(), timeout=left
-            )
-        except (Unavailable, DeadlineExceeded) as error:
-            last = error
-        else:
-            return link
-    raise nobody(len(members), last)
+    known = Credentials.from_token(text)
+    members = known.shuffled()
+
+    def connector(at: int) -> Callable[[], Awaitable[Link]]:
+        return lambda: connect_tcp(members[at], known.key, known.network_key, known.hello(), timeout=timeout)
+
+    return AsyncMembersLine([str(member) for member in members], [connector(at) for at in range(len(members))])

@@ -6,11 +6,12 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from osiris_mesh.errors import OsirisError, Unavailable, UsageError
+from osiris_mesh.errors import UsageError
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.multiaddr import Multiaddr
 from osiris_mesh.identity.token import Token
 from osiris_mesh.link.hello import Hello
+from osiris_sdk.spread import MAX_ADDRESSES
 
 __all__ = ["Credentials"]
 
@@ -54,15 +55,5 @@ class Credentials:
         return Hello(self.mesh_id, role="client", serial=time.time_ns() // 1000)
 
     def shuffled(self) -> list[Multiaddr]:
-        """Return the members in random order, so that clients spread over them."""
-        return random.sample(self.members, len(self.members))
-
-
-def nobody(count: int, last: OsirisError | None) -> Unavailable:
-    """Return the error for when none of ``count`` members could be reached."""
-    why = f": {last.what}" if last is not None else ""
-    return Unavailable(
-        f"none of the {count} members named in the token answers{why}",
-        fix="check that one of them runs and can be reached from here, or make a new token",
-        maybe=False,
-    )
+        """Return the members in random order, so that clients spread over them; at most as many as are used."""
+        return random.sample(self.members, min(len(self.members), MAX_ADDRESSES))

@@ -1,4 +1,4 @@
-"""The SDK's connection for threads: one shared link, made again after a restart of the controller or a fork."""
+"""The SDK's way to a controller, for threads: what every way offers, and the one over a single link."""
 
 from __future__ import annotations
 
@@ -7,27 +7,119 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from typing import Final, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol, TypeVar
 
-from osiris_mesh.errors import DeadlineExceeded, OsirisError, Unavailable, UsageError
+from osiris_mesh.codec import pack, unpack
+from osiris_mesh.errors import OsirisError, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.link.blocking import BlockingLink, BlockingStream
-from osiris_sdk.talk import Exchange, Talk, may_resend
-from osiris_sdk.target import LocalTarget, Target, TokenTarget
+from osiris_sdk.talk import REQUEST_S, Exchange, Talk, may_resend
 
-__all__ = ["CONNECT_S", "Line", "connector"]
+__all__ = [
+    "CONNECT_S",
+    "Line",
+    "LinkLine",
+    "Pending",
+    "no_events",
+    "refuse_on_a_loop",
+    "remember",
+    "running_loop",
+    "stored",
+]
 
 CONNECT_S: Final = 5.0
+"""Seconds to connect, unless said otherwise."""
+_PIECE: Final = 256 * 1024
 T = TypeVar("T")
 
 
-class Line:
+class Pending(Protocol):
+    """An exchange under way."""
+
+    def receive(self) -> bytes | None:
+        """Wait for the answer; raises what the exchange ended with."""
+        ...
+
+    def reset(self) -> None:
+        """Give it up."""
+        ...
+
+
+class Line(ABC):
     """Carries exchanges to a controller. Any number of threads may use one.
+
+    Args:
+        deadline: Monotonic seconds no exchange goes beyond: inside a function, that of the call it answers.
+    """
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self._deadline = deadline
+
+    def run(self, talk: Talk[T], timeout: float | None = None) -> T:
+        """Carry a talk on to its end, in at most ``timeout`` seconds."""
+        deadline = self._deadline
+        if timeout is not None:
+            until = time.monotonic() + timeout
+            deadline = until if deadline is None else min(until, deadline)
+        try:
+            exchange = next(talk)
+            while True:
+                try:
+                    answer = self.exchange(exchange, deadline)
+                except OsirisError as error:
+                    exchange = talk.throw(error)
+                else:
+                    exchange = talk.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make sure that somebody answers."""
+
+    @abstractmethod
+    def exchange(self, exchange: Exchange, deadline: float | None) -> bytes:
+        """Carry one exchange, until ``deadline`` (monotonic seconds)."""
+
+    @abstractmethod
+    def begin(self, exchange: Exchange) -> Pending:
+        """Send an exchange whose answer is received later.
+
+        Raises:
+            Unavailable: Nothing was sent.
+        """
+
+    @abstractmethod
+    def logs(self, name: str, *, tail: int, follow: bool, since_ms: int) -> Iterator[dict[str, Any]]:
+        """Yield log lines."""
+
+    def events(self, names: str, after: int | None) -> Iterator[dict[str, Any]]:
+        """Yield events of the mesh; only gateways have them."""
+        del names, after
+        raise no_events()
+
+    @abstractmethod
+    def upload(self, data: bytes, timeout: float) -> bytes:
+        """Store a bundle; its digest."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open."""
+
+    @abstractmethod
+    def forked(self) -> None:
+        """Leave what is open to the parent process; this one will make its own."""
+
+
+class LinkLine(Line):
+    """One link, made again when it is gone.
 
     Args:
         connect: Makes a link, or None if there is only the one given.
         link: The link to begin with.
-        deadline: Monotonic seconds no exchange goes beyond: inside a function, that of the call it answers.
+        deadline: As for :class:`Line`.
     """
 
     def __init__(
@@ -36,13 +128,17 @@ class Line:
         link: BlockingLink | None = None,
         deadline: float | None = None,
     ) -> None:
+        super().__init__(deadline)
         self._connect = connect
         self._link = link
-        self._deadline = deadline
         self._lock = threading.Lock()
         self._closed = False
         if connect is not None:
             _lines.add(self)
+
+    def open(self) -> None:
+        """Connect."""
+        self.link()
 
     def link(self) -> BlockingLink:
         """Return the live link, connecting if need be.
@@ -52,7 +148,7 @@ class Line:
             UsageError: Inside an ``async def`` function, whose other calls would wait for this one.
         """
         if self._connect is None:
-            _refuse_on_a_loop()
+            refuse_on_a_loop()
         link = self._link
         if link is not None and not link.closed:
             return link
@@ -66,41 +162,22 @@ class Line:
                 link = self._link = self._connect()
             return link
 
-    def run(self, talk: Talk[T], timeout: float | None = None) -> T:
-        """Carry a talk on to its end, in at most ``timeout`` seconds."""
-        deadline = self._deadline
-        if timeout is not None:
-            until = time.monotonic() + timeout
-            deadline = until if deadline is None else min(until, deadline)
-        try:
-            exchange = next(talk)
-            while True:
-                try:
-                    answer = self._exchange(exchange, deadline)
-                except OsirisError as error:
-                    exchange = talk.throw(error)
-                else:
-                    exchange = talk.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    @property
+    def live(self) -> bool:
+        """Whether there is a link now."""
+        link = self._link
+        return link is not None and not link.closed
 
-    def _exchange(self, exchange: Exchange, deadline: float | None) -> bytes:
+    def exchange(self, exchange: Exchange, deadline: float | None) -> bytes:
+        """Carry one exchange; over a new link once if the old one was lost and it may be sent again."""
         link = self.link()
         try:
-            return link.call(
-                exchange.method,
-                exchange.body,
-                timeout=exchange.left(deadline, time.monotonic()),
-                headers=exchange.headers,
-            )
+            return _over(link, exchange, deadline)
         except Unavailable as error:
             # An error of a live link is the controller's own answer.
             if not link.closed or self._connect is None or not may_resend(exchange, error):
                 raise
-        return self.link().call(
-            exchange.method, exchange.body, timeout=exchange.left(deadline, time.monotonic()), headers=exchange.headers
-        )
+        return _over(self.link(), exchange, deadline)
 
     def begin(self, exchange: Exchange) -> BlockingStream:
         """Send an exchange; its answer is the one message to be received."""
@@ -112,9 +189,32 @@ class Line:
             end=True,
         )
 
-    def open(self, method: str, body: bytes, *, timeout: float | None, end: bool = False) -> BlockingStream:
-        """Open a stream."""
-        return self.link().open(method, body, timeout=timeout, end=end)
+    def logs(self, name: str, *, tail: int, follow: bool, since_ms: int) -> Iterator[dict[str, Any]]:
+        """Yield log lines of the node."""
+        body = pack({"name": name, "tail": tail, "follow": follow, "since_ms": since_ms})
+        stream = self.link().open("function.logs", body, timeout=None if follow else REQUEST_S, end=True)
+        try:
+            for message in stream:
+                line = unpack(message)
+                if not isinstance(line, dict):
+                    raise RemoteProtocolError("a log line is not a map")
+                yield line
+        finally:
+            stream.reset()
+
+    def upload(self, data: bytes, timeout: float) -> bytes:
+        """Store a bundle."""
+        view = memoryview(data)
+        stream = self.link().open("library.put", b"", timeout=timeout)
+        try:
+            for start in range(0, len(view), _PIECE):
+                stream.send(bytes(view[start : start + _PIECE]))
+            stream.end()
+            answer = unpack(stream.receive() or b"\xc0")
+        except BaseException:
+            stream.reset()
+            raise
+        return stored(answer)
 
     def close(self) -> None:
         """Close the link; a link that was given stays open."""
@@ -133,50 +233,55 @@ class Line:
             link.abandon()
 
 
-def _refuse_on_a_loop() -> None:
-    """Refuse to block a function's event loop: the very call it waits for may have to run there."""
+def running_loop() -> Any:
+    """Return the event loop that runs in this thread, or None; loads no asyncio to find out."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise UsageError(
-        "a call that waits would stop everything else of this async function",
-        fix="write: await asyncio.to_thread(osiris_sdk.current().call, name, ...)",
+    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented for such uses
+
+
+def refuse_on_a_loop() -> None:
+    """Refuse to block a function's event loop: the very call it waits for may have to run there."""
+    if running_loop() is not None:
+        raise UsageError(
+            "a call that waits would stop everything else of this async function",
+            fix="write: await osiris_sdk.current_async().call(name, ...)",
+        )
+
+
+def _over(link: BlockingLink, exchange: Exchange, deadline: float | None) -> bytes:
+    return link.call(
+        exchange.method,
+        exchange.body,
+        timeout=exchange.left(deadline, time.monotonic()),
+        headers=exchange.headers,
     )
 
 
-def connector(target: Target, timeout: float) -> Callable[[], BlockingLink]:
-    """Return what makes links to ``target``, each in at most ``timeout`` seconds."""
-    match target:
-        case LocalTarget(path):
-            return lambda: BlockingLink.unix(path, timeout=timeout)
-        case TokenTarget(text):
-            return lambda: _with_token(text, timeout)
+def no_events() -> UsageError:
+    """Return the error for events asked of what has none."""
+    return UsageError(
+        "events come over HTTP", fix='connect to the gateway: Mesh.connect("http://127.0.0.1:7480", token="osa1…")'
+    )
 
 
-def _with_token(text: str, timeout: float) -> BlockingLink:
-    """Connect to any member a token names."""
-    from osiris_sdk.credentials import Credentials, nobody  # noqa: PLC0415 - brings NaCl, which local callers do without
+def stored(answer: Any) -> bytes:
+    """Return the digest in a controller's answer to a bundle.
 
-    credentials = Credentials.from_token(text)
-    until = time.monotonic() + timeout
-    last: OsirisError | None = None
-    members = credentials.shuffled()
-    for member in members:
-        left = until - time.monotonic()
-        if left <= 0:
-            break
-        try:
-            return BlockingLink.tcp(member, credentials.key, credentials.network_key, credentials.hello(), timeout=left)
-        except (Unavailable, DeadlineExceeded) as error:
-            last = error
-    raise nobody(len(members), last)
+    Raises:
+        RemoteProtocolError: There is none.
+    """
+    digest = answer.get("digest") if isinstance(answer, dict) else None
+    if type(digest) is not bytes:
+        raise RemoteProtocolError("the controller took a bundle without answering its digest")
+    return digest
 
 
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
+
+
+def remember(line: Line) -> None:
+    """Tell ``line`` of forks for as long as it lives."""
+    _lines.add(line)
 
 
 def _forked() -> None:

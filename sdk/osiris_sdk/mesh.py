@@ -6,22 +6,21 @@ import builtins
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from osiris_mesh.codec import VALUE, pack, unpack
+from osiris_mesh.codec import VALUE, unpack
 from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable, UsageError
-from osiris_mesh.link.blocking import BlockingStream
-from osiris_sdk.function import RemoteFunction
-from osiris_sdk.line import CONNECT_S, Line, connector
+from osiris_mesh.link.blocking import BlockingLink
+from osiris_sdk.line import CONNECT_S, Line, LinkLine, Pending
 from osiris_sdk.options import Options
+from osiris_sdk.remote import RemoteFunction
 from osiris_sdk.resolved import Resolved
 from osiris_sdk.talk import REQUEST_S, Exchange, Talks, may_resend
-from osiris_sdk.target import read_target
+from osiris_sdk.target import LocalTarget, Target, TokenTarget, read_target
 
 __all__ = ["Calls", "Mesh"]
 
-_PIECE: Final = 256 * 1024
 _UPLOAD_S: Final = 120.0
 
 
@@ -127,7 +126,7 @@ class Calls:
     def _map(self, name: str, items: Iterable[Any], concurrency: int) -> Iterator[Any]:
         options, full = self._options, self._options.full(name)
         resolved = self._line.run(self._talks.resolve(full), options.timeout)
-        window: deque[tuple[Any, Exchange, BlockingStream | None]] = deque()
+        window: deque[tuple[Any, Exchange, Pending | None]] = deque()
         source = iter(items)
         more = True
         try:
@@ -151,14 +150,14 @@ class Calls:
                 if stream is not None:
                     stream.reset()
 
-    def _begin(self, exchange: Exchange) -> BlockingStream | None:
+    def _begin(self, exchange: Exchange) -> Pending | None:
         try:
             return self._line.begin(exchange)
         except Unavailable:
             # Nothing was sent; the call is made, and the error met, when its turn comes.
             return None
 
-    def _receive(self, name: str, item: Any, exchange: Exchange, stream: BlockingStream | None) -> Any:
+    def _receive(self, name: str, item: Any, exchange: Exchange, stream: Pending | None) -> Any:
         if stream is not None:
             try:
                 answer = stream.receive()
@@ -183,17 +182,22 @@ class Mesh(Calls):
     @classmethod
     def connect(
         cls,
-        target: str | os.PathLike[str] | None = None,
+        target: str | os.PathLike[str] | Sequence[str] | None = None,
         *,
         home: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> Mesh:
         """Connect to a controller.
 
         Args:
-            target: None for the node of ``$OSIRIS_HOME`` on this machine; the folder of another home; or a client token
-                (``osm1…``), with which any member it names is reached from anywhere.
+            target: None for the node of ``$OSIRIS_HOME`` on this machine; the folder of another home; a client token
+                (``osm1…``), with which any member it names is reached from anywhere; or the address of a gateway,
+                ``https://HOST:PORT`` (``http://`` to this machine only), or a list of several.
             home: The folder of a home, said by name.
+            token: API token (``osa1…``), for a gateway.
+            ca: File with the certificates to trust (PEM), for a gateway; those of the system if not given.
             timeout: Seconds to connect, 5 if not given.
 
         Raises:
@@ -201,10 +205,33 @@ class Mesh(Calls):
             Denied: The mesh does not accept the token (any more).
             UsageError: Not such a target.
         """
-        connect = connector(read_target(target, home), CONNECT_S if timeout is None else timeout)
-        line = Line(connect)
-        line.link()
+        line = _line(read_target(target, home, token, ca), CONNECT_S if timeout is None else timeout)
+        try:
+            line.open()
+        except BaseException:
+            line.close()
+            raise
         return cls(line, Talks(time.monotonic), Options())
+
+    @classmethod
+    def local(cls, *sources: Mapping[str, Callable[..., Any]] | str | os.PathLike[str]) -> Mesh:
+        """Return a mesh without a controller, for unit tests: functions run here, in this process.
+
+        Names are resolved, arguments bound and checked, values encoded and decoded, exceptions wrapped, and functions
+        call functions through :func:`osiris_sdk.current`, all as in a mesh. There is no sandbox, and a call's time is
+        only checked when it is over.
+
+        Args:
+            sources: Maps from names to plain functions, or files and folders as they would be deployed; a later one
+                takes a name over from an earlier one.
+
+        Raises:
+            UsageError: Not a name, or not a function.
+            NotFound: No such file, or none that defines a public function.
+        """
+        from osiris_sdk.local import LocalFunctions, LocalLine  # noqa: PLC0415 - for tests alone
+
+        return cls(LocalLine(LocalFunctions.of(*sources)), Talks(time.monotonic), Options())
 
     def list(self) -> builtins.list[dict[str, Any]]:
         """Return all functions: name, versions, active, instances."""
@@ -233,20 +260,7 @@ class Mesh(Calls):
 
     def upload(self, data: bytes, *, timeout: float = _UPLOAD_S) -> bytes:
         """Put a bundle into the controller's library and return its digest, 32 bytes."""
-        view = memoryview(data)
-        stream = self._line.open("library.put", b"", timeout=timeout)
-        try:
-            for start in range(0, len(view), _PIECE):
-                stream.send(bytes(view[start : start + _PIECE]))
-            stream.end()
-            answer = unpack(stream.receive() or b"\xc0")
-        except BaseException:
-            stream.reset()
-            raise
-        digest = answer.get("digest") if isinstance(answer, dict) else None
-        if type(digest) is not bytes:
-            raise RemoteProtocolError("the controller took a bundle without answering its digest")
-        return digest
+        return self._line.upload(data, timeout)
 
     def logs(
         self, name: str = "", *, tail: int = 100, follow: bool = False, since_ms: int = 0
@@ -259,16 +273,21 @@ class Mesh(Calls):
             follow: Go on with new ones, without end.
             since_ms: Not older than this, wall clock in milliseconds.
         """
-        body = pack({"name": name, "tail": tail, "follow": follow, "since_ms": since_ms})
-        stream = self._line.open("function.logs", body, timeout=None if follow else REQUEST_S, end=True)
-        try:
-            for message in stream:
-                line = unpack(message)
-                if not isinstance(line, dict):
-                    raise RemoteProtocolError("a log line is not a map")
-                yield line
-        finally:
-            stream.reset()
+        return self._line.logs(name, tail=tail, follow=follow, since_ms=since_ms)
+
+    def events(self, *names: str, after: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield events of the mesh as they happen, without end: maps with name, sequence, time_ms and fields.
+
+        Only over HTTP. A stream that breaks goes on where it was.
+
+        Args:
+            names: Names or patterns (``node.*``); all if none is given.
+            after: Sequence number to begin behind; otherwise only what happens from now on.
+
+        Raises:
+            UsageError: Not connected over HTTP, or not a pattern.
+        """
+        return self._line.events(",".join(names) or "*", after)
 
     def close(self) -> None:
         """Close the connection."""
@@ -279,3 +298,17 @@ class Mesh(Calls):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _line(target: Target, timeout: float) -> Line:
+    match target:
+        case LocalTarget(path):
+            return LinkLine(lambda: BlockingLink.unix(path, timeout=timeout))
+        case TokenTarget(text):
+            from osiris_sdk.spread_line import with_token  # noqa: PLC0415 - for those who come from afar
+
+            return with_token(text, timeout)
+        case _:
+            from osiris_sdk.http_line import HttpLine  # noqa: PLC0415 - brings http.client and ssl
+
+            return HttpLine(target, timeout)

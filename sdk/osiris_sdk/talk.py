@@ -17,7 +17,7 @@ from osiris_sdk.options import Options
 from osiris_sdk.resolved import ResolveCache, Resolved
 from osiris_sdk.trace import OPENTELEMETRY, traceparent
 
-__all__ = ["GRACE_S", "REQUEST_S", "Exchange", "Talk", "Talks", "may_resend"]
+__all__ = ["GRACE_S", "REQUEST_S", "Exchange", "Talk", "Talks", "check_keys", "may_resend"]
 
 REQUEST_S: Final = 30.0
 """Seconds a request that names no limit of its own may take."""
@@ -180,7 +180,7 @@ def _packed(resolved: Resolved, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     except UsageError as error:
         raise TypeError(f"{resolved.signature.name}(): {error}") from None
     if not (_SCALARS.issuperset(map(type, bound_args)) and _SCALARS.issuperset(map(type, bound_kwargs.values()))):
-        _check_keys(resolved.signature.name, [*bound_args, *bound_kwargs.values()])
+        check_keys(resolved.signature.name, [*bound_args, *bound_kwargs.values()])
     return body
 
 
@@ -192,7 +192,7 @@ def _too_late(resolved: Resolved, options: Options) -> DeadlineExceeded:
     )
 
 
-def _check_keys(function: str, value: Any) -> None:
+def check_keys(function: str, value: Any) -> None:
     """Refuse maps with keys that are not text, which the encoder lets through and no decoder takes.
 
     Looks into containers only; called after encoding, which refuses those that contain themselves.

@@ -1,15 +1,23 @@
-"""Whom to connect to: a home's controller, or a mesh from afar with a client token."""
+"""Whom to connect to: a home's controller, a mesh from afar with a client token, or gateways over HTTP."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from osiris_mesh.errors import UsageError
 from osiris_mesh.identity.home import Home
+from osiris_sdk.spread import MAX_ADDRESSES
 
-__all__ = ["LocalTarget", "Target", "TokenTarget", "read_target"]
+__all__ = ["HttpTarget", "LocalTarget", "Origin", "Target", "TokenTarget", "read_target"]
+
+_MAX_TOKEN = 256
+_HOW_TO_GET_ONE = 'give an API token: token="osa1…"; one is made with: osiris-mesh apitoken create'
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +37,106 @@ class TokenTarget:
         return "TokenTarget(osm1…)"
 
 
-Target = LocalTarget | TokenTarget
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one gateway listens."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def url(self) -> str:
+        """``https://host:port``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
-def read_target(target: str | os.PathLike[str] | None, home: str | os.PathLike[str] | None) -> Target:
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """Gateways of one mesh.
+
+    Attributes:
+        origins: Where they listen.
+        token: The bearer's token; the repr shows nothing of it.
+        ca: File with the certificates of the authorities to trust; empty: those of the system.
+    """
+
+    origins: tuple[Origin, ...]
+    token: str = field(repr=False)
+    ca: str = ""
+
+    def shuffled(self) -> list[Origin]:
+        """Return the gateways in random order, so that clients spread over them; at most as many as are used."""
+        return random.sample(self.origins, min(len(self.origins), MAX_ADDRESSES))
+
+
+Target = LocalTarget | TokenTarget | HttpTarget
+
+
+def read_target(
+    target: str | os.PathLike[str] | Sequence[str] | None,
+    home: str | os.PathLike[str] | None,
+    token: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
+) -> Target:
     """Return what ``Mesh.connect`` was told to connect to.
 
     Args:
-        target: None, a home's folder, or a client token.
+        target: None, a home's folder, a client token, or one or several addresses over HTTP.
         home: A home's folder, said by name.
+        token: API token, for HTTP.
+        ca: File with certificates to trust, for HTTPS.
 
     Raises:
-        UsageError: Both, or an HTTP address, which this version does not serve.
+        UsageError: A combination that means nothing, or an address that is not safe to use.
     """
     if target is not None and home is not None:
         raise UsageError("a target and a home were both given", fix="give one of them")
     where = target if home is None else home
+    if isinstance(where, (list, tuple)) or (isinstance(where, str) and where.startswith(("http://", "https://"))):
+        urls = [where] if isinstance(where, str) else where
+        if not urls:
+            raise UsageError("no address was given")
+        if not token or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+            raise UsageError("a gateway asks for an API token", fix=_HOW_TO_GET_ONE)
+        return HttpTarget(tuple(_origin(url) for url in urls), token, os.fspath(ca) if ca else "")
+    if token is not None or ca is not None:
+        raise UsageError(
+            "a token or a certificate belongs to an address over HTTP", fix="give https://HOST:PORT as target"
+        )
     if where is None:
         return LocalTarget(Home.default().socket)
-    text = os.fspath(where)
-    if text.startswith(("http://", "https://")):
-        raise UsageError(
-            "the HTTP gateway is not part of this version",
-            fix="connect to a home on this machine, or with a client token: osiris-mesh token create --role client",
-        )
+    text = os.fspath(where)  # type: ignore[arg-type]
     if text.startswith("osm1"):
         return TokenTarget(text)
     return LocalTarget(Home(Path(text).expanduser()).absolute().socket)
+
+
+def _origin(url: object) -> Origin:
+    if not isinstance(url, str):
+        raise UsageError(f"{url!r} is not an address over HTTP")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{url!r} is not an address: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"{url!r} is not an address over HTTP", fix="write https://HOST:PORT")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username or parts.password:
+        raise UsageError(f"{url!r} has more than a host and a port", fix="write https://HOST:PORT")
+    tls = parts.scheme == "https"
+    if not tls and not _is_loopback(parts.hostname):
+        raise UsageError(
+            f"{url} would send the token and all that is called in the clear", fix="use https://, or a client token"
+        )
+    return Origin(parts.hostname, port or (443 if tls else 80), tls)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -29,7 +29,7 @@ from osiris_sdk import (
     current,
 )
 from osiris_sdk.inside import serving
-from osiris_sdk.target import LocalTarget, read_target
+from osiris_sdk.target import HttpTarget, LocalTarget, read_target
 from tests.sdk.nodes import Node
 
 
@@ -259,11 +259,28 @@ def test_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OSIRIS_HOME", str(tmp_path))
     assert read_target(None, None) == LocalTarget(tmp_path / "run" / "node.sock")
     assert read_target(tmp_path / "x", None) == read_target(None, str(tmp_path / "x"))
-    for url in ("http://127.0.0.1:7480", "https://mesh.example"):
-        with pytest.raises(UsageError, match="not part of this version"):
-            Mesh.connect(url)
+    with pytest.raises(UsageError, match="asks for an API token"):
+        Mesh.connect("http://127.0.0.1:7480")
+    with pytest.raises(UsageError, match="belongs to an address over HTTP"):
+        Mesh.connect(home=tmp_path, token="osa1x")
+    both = read_target(["http://127.0.0.1:7480", "https://mesh.example"], None, "osa1secret")
+    assert isinstance(both, HttpTarget)
+    assert [origin.url for origin in both.origins] == ["http://127.0.0.1:7480", "https://mesh.example:443"]
+    assert "secret" not in repr(both)
+    for url in (
+        "http://mesh.example:7480",
+        "http://127.0.0.1.example",
+        "https://",
+        "https://user@host",
+        "https://host/path",
+        "https://host:x",
+    ):
+        with pytest.raises(UsageError):
+            read_target(url, None, "osa1x")
     with pytest.raises(UsageError):
         read_target("a", "b")
+    with pytest.raises(UsageError):
+        read_target([], None, "osa1x")
     assert "secret" not in repr(read_target("osm1secret", None))
     with pytest.raises(UsageError):
         Mesh.connect("osm1broken")
@@ -299,7 +316,7 @@ async def test_inside_an_async_function_a_call_must_not_stop_the_loop(node: Node
     with BlockingLink.unix(node.home.socket) as link, serving(link, depth=0, deadline=None):
         with pytest.raises(UsageError) as caught:
             current().call("math/add", 1)
-        assert "asyncio.to_thread" in caught.value.fix
+        assert "await osiris_sdk.current_async().call" in caught.value.fix
         assert await asyncio.to_thread(current().call, "math/add", 1) == 2
 
 
