@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from osiris_mesh.access.audit import Trail
 from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import Clock
-from osiris_mesh.gateway.metrics import CONTENT_TYPE
 from osiris_mesh.identity.multiaddr import parse_host_port
 from osiris_mesh.node.options import HTTP_OFF
 
@@ -80,7 +79,7 @@ class Web:
             calls=node.functions.invoker,
             policy=self._policy,
             events=node.hooks.bus,
-            metrics=lambda: (CONTENT_TYPE, node.hooks.metrics.render()),
+            metrics=node.hooks.metrics.scrape,
             trail=Trail(node.ledger),
             builds=Builds(settings.builds),
             settings=settings,

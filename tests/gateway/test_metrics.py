@@ -97,6 +97,14 @@ def test_what_the_meter_forgot_still_counts() -> None:
     assert seen["osiris_function_calls_total", ("x/c",)] == 2
 
 
+async def test_a_scrape_is_the_same_text_made_elsewhere() -> None:
+    metrics = Metrics(full)
+    media, text = await metrics.scrape()
+    assert media.startswith("text/plain; version=0.0.4")
+    ours = [line for line in text.splitlines() if b"osiris_process_" not in line]
+    assert ours == [line for line in metrics.render().splitlines() if b"osiris_process_" not in line]
+
+
 def test_a_node_without_a_sample_yet() -> None:
     assert "osiris_node_cpu_ratio" not in samples(Metrics(lambda: replace(full(), load=None)).render())
 

@@ -102,7 +102,7 @@ async def metrics(ask: Ask) -> Any:
 
 async def prometheus(ask: Ask) -> Output:
     """Return the exposition for Prometheus."""
-    media, body = ask.parts.metrics()
+    media, body = await ask.parts.metrics()
     return Output(body, media)
 
 

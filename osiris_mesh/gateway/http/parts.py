@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -147,7 +147,7 @@ class Parts:
     calls: Calls
     policy: Policy
     events: Events
-    metrics: Callable[[], tuple[str, bytes]]
+    metrics: Callable[[], Awaitable[tuple[str, bytes]]]
     trail: Trail
     builds: Builds
     settings: GatewaySettings
