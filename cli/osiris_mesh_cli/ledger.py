@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from osiris_mesh.errors import Unavailable
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import clean, pairs, table, time_text
@@ -97,9 +98,13 @@ def _verified(session: Session) -> dict[str, Any]:
     from osiris_mesh_cli.process import is_held  # noqa: PLC0415 - this command alone needs it
 
     home = session.home
-    if home.socket.exists() or is_held(home) or not any(home.ledger.glob("*")):
+    try:
         with Controller(home) as controller:
             return {"offline": False, **controller.ask("ledger.verify", timeout=_VERIFY_SECONDS)}
+    except Unavailable:
+        # A controller that was killed leaves its socket behind, but not the lock.
+        if is_held(home) or not any(home.ledger.glob("*")):
+            raise
     from osiris_mesh.ledger.verify import verify_folder  # noqa: PLC0415 - brings the whole ledger
     from osiris_mesh.node.options import MeshFile  # noqa: PLC0415
 

@@ -77,6 +77,7 @@ class FakeController:
         router.unary("resolve", self._resolve, allow=Audience.LOCAL)
         router.unary("call", self._called, allow=Audience.LOCAL)
         router.streaming("library.put", self._put, allow=Audience.LOCAL)
+        router.streaming("library.get", self._get, allow=Audience.LOCAL)
         router.streaming("function.logs", self._send_logs, allow=Audience.LOCAL)
         server = UnixServer(self._home.socket, router)
         async with server:
@@ -120,6 +121,14 @@ class FakeController:
             data += part
         self.uploaded.append(data)
         await stream.send(pack({"digest": sha256(data).digest()}))
+
+    async def _get(self, request: Request, stream: Stream) -> None:
+        wanted = unpack(request.body)["digest"]
+        for data in self.uploaded:
+            if sha256(data).digest() == wanted:
+                await stream.send(data)
+                return
+        raise NotFound("no such bundle")
 
     async def _send_logs(self, request: Request, stream: Stream) -> None:
         self.asked.append(("function.logs", unpack(request.body)))

@@ -363,6 +363,7 @@ class Published:
             "active": self.active,
             "instances": 0,
             "description": "Add.",
+            "digest": self.versions[self.active] if self.active else None,
             "history": [
                 {"version": version, "digest": digest, "published_ms": 0, "deprecated": False}
                 for version, digest in self.versions.items()
@@ -414,6 +415,36 @@ def test_deploying_publishes_once_and_then_the_next_patch(line: Line, tmp_path: 
     assert bodies[1] == FunctionActivate("math/add", "1.0.0")
 
 
+LOCK = "demo==1.{0} \\\n    --hash=sha256:" + "{0}" * 64 + "\n"
+
+
+def test_unchanged_code_stays_unchanged_though_a_dependency_was_released_anew(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferred: list[bytes] = []
+    newest = "1"
+
+    def lock(_requirements: Any, _python: str, *, prefer: bytes = b"") -> bytes:
+        preferred.append(prefer)
+        return prefer or LOCK.format(newest).encode()
+
+    monkeypatch.setattr("osiris_mesh.runtime.lock.lock_dependencies", lock)
+    ledger = Published()
+    source = '# /// script\n# dependencies = ["demo"]\n# ///\n' + SOURCE
+    path = write(tmp_path / "math", source)
+    with FakeController(Home(line.home), ledger.methods()) as fake:
+        first = line("deploy", path, "--json")
+        assert first.code == 0, first.err
+        newest = "2"
+        again = line("deploy", path, "--json").json
+        assert (again["changed"], again["digest"]) == (False, first.json["digest"])
+        assert preferred == [b"", LOCK.format("1").encode()]
+        fake.uploaded.clear()
+        # No node has the bundle any longer: a fresh lock does as well.
+        assert line("deploy", path, "--json").json["version"] == "1.0.1"
+        assert preferred[-1] == b""
+
+
 def test_numbers_of_a_removed_function_are_passed_over(line: Line, tmp_path: Path) -> None:
     ledger = Published()
     ledger.gone = {"1.0.0", "1.0.1"}
@@ -454,7 +485,7 @@ def test_a_failed_test_is_named_and_is_1(line: Line, tmp_path: Path) -> None:
 
     def deploy(_body: dict[str, Any]) -> dict[str, Any]:
         results = [{"name": "two and three", "ok": False, "expected": "5", "got": "6"}]
-        raise CheckFailed("math/add failed its tests", tests={"ok": False, "tests": results})
+        raise CheckFailed("math/add failed its tests", tests={"ok": False, "results": results})
 
     with FakeController(Home(line.home), ledger.methods() | {"function.deploy": deploy}):
         answer = line("deploy", write(tmp_path / "math"))

@@ -52,6 +52,6 @@ def test_failed_tests_are_named() -> None:
         {"name": "one", "ok": True, "expected": "4", "got": "4"},
         {"name": "two", "ok": False, "expected": "4", "got": "5"},
     ]
-    tests = {"ok": False, "tests": results}
+    tests = {"ok": False, "results": results}
     assert failed_tests(CheckFailed("no", tests=tests)) == ["  failed: two: expected 4, got 5"]
     assert failed_tests(CheckFailed("no")) == []
