@@ -238,7 +238,7 @@ def _publish(controller: Controller, bundle: Bundle) -> dict[str, Any]:
 
     spec = bundle.spec
     controller.mesh.upload(bundle.data, timeout=_UPLOAD_SECONDS)
-    entries = controller.sign([FunctionPublish(spec.to_wire()), FunctionActivate(spec.name, spec.version)])
+    entries = controller.sign([FunctionPublish(spec.to_wire()), FunctionActivate(spec.name, spec.version, spec.digest)])
     return controller.ask("function.deploy", {"digest": bundle.digest, "entries": entries}, timeout=_TESTS_SECONDS)
 
 

@@ -133,13 +133,19 @@ class Functions:
         """Keep what runs here in step with the ledger, until cancelled."""
         while True:
             if not self._draining:
-                self._runtime.reconcile(self._wanted())
+                self._runtime.reconcile(self._wanted(), published=self._published())
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
+
+    def _published(self) -> frozenset[bytes]:
+        state = self._ledger.state
+        return frozenset(
+            version.spec.digest for record in state.functions.values() for version in record.versions.values()
+        )
 
     def _wanted(self) -> Mapping[bytes, int]:
         active = (self._ledger.state.active(name) for name in self._ledger.state.functions)
@@ -249,9 +255,9 @@ class Functions:
             self._tests_failed(digest, error.code, error.what)
             raise
         if not report["ok"]:
-            names = [str(test["name"]) for test in report["tests"] if not test["ok"]]
+            names = [str(test["name"]) for test in report["results"] if not test["ok"]]
             self._tests_failed(digest, CheckFailed.code, f"failed: {', '.join(names)}")
-        return report | {"results": report["tests"]}
+        return report
 
     def on_failed_tests(self, callback: Callable[[FunctionSpec, str, str], None]) -> None:
         """Call ``callback`` with specification, code and reason when a deployment's tests fail here."""

@@ -21,7 +21,7 @@ from typing import Final
 from osiris_mesh.errors import InternalError
 from osiris_mesh.runtime.disk import open_to_read
 
-__all__ = ["make_kit"]
+__all__ = ["make_kit", "remove_other_kits"]
 
 _START: Final = "osiris_mesh.runtime.worker.zygote"
 _OURS: Final = ("osiris_mesh", "osiris_sdk")
@@ -52,6 +52,16 @@ def make_kit(folder: Path) -> Path:
         if not kit.is_dir():  # or another controller of this home was faster
             raise
     return kit
+
+
+def remove_other_kits(kit: Path) -> None:
+    """Remove the kits of earlier releases, and what a killed controller left of one, from beside ``kit``; blocks.
+
+    Call it while nothing runs: a worker of an earlier release would lose its code.
+    """
+    for path in [*kit.parent.glob("kit-*"), *kit.parent.glob(".kit-*")]:
+        if path != kit:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @cache

@@ -325,11 +325,6 @@ class Pool:
             zygote, self._zygote = self._zygote, None
             self._spawn(zygote.close())
 
-    def stop_idle(self) -> None:
-        """Stop all instances that have no call, those above the minimum."""
-        now = self.clock.monotonic()
-        self.apply(self.core.tick(now + self.spec.idle_ms / 1000), now)
-
     @property
     def unused(self) -> bool:
         """Whether nothing of it exists."""

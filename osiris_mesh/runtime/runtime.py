@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from osiris_mesh.identity.home import Home
 from osiris_mesh.link import Caller, Router
 from osiris_mesh.runtime.environment import SITE, Environments
 from osiris_mesh.runtime.interpreter import find_interpreter
-from osiris_mesh.runtime.kit import make_kit
+from osiris_mesh.runtime.kit import make_kit, remove_other_kits
 from osiris_mesh.runtime.library import Library
 from osiris_mesh.runtime.logs import LogLine, LogStore
 from osiris_mesh.runtime.pool import Answer, Here, Pool, Run
@@ -76,6 +76,8 @@ class Runtime:
         )
         self._pools: dict[bytes, Pool] = {}
         self._names: dict[str, Pool] = {}
+        # Those of tests and of what is no longer published: here until they have ended, found by no call.
+        self._apart: set[Pool] = set()
         self._wanted: dict[bytes, int] = {}
         self._adopting: set[bytes] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -187,22 +189,7 @@ class Runtime:
             Unavailable: It can't be started here.
         """
         del caller
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def done(answer: Answer) -> None:
-            if future.done():
-                return
-            if isinstance(answer, bytes):
-                future.set_result(answer)
-            else:
-                future.set_exception(answer)
-
-        running = self.begin(spec, body, done, deadline=deadline, headers=headers)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            running.cancel()
-            raise
+        return await _run(self._pool(spec), body, deadline, headers or {})
 
     def pause(self, caller: Caller) -> Callable[[], None]:
         """A function waits for a call of its own: its slot counts as free until the returned function is called."""
@@ -222,6 +209,7 @@ class Runtime:
         """Run the deploy-time tests of a bundle under the function's own limits.
 
         A function without tests is started and nothing more: code that can't even be imported is not worth publishing.
+        Its processes are the tests' own and end with them: what is not published does not count as running here.
 
         Raises:
             NotFound: Nobody has the bundle.
@@ -231,20 +219,28 @@ class Runtime:
         await self.prepare(digest)
         bundle = await self.library.bundle(digest)
         give_up = self._clock.monotonic() + self._settings.test_timeout_s
-        if not bundle.tests:
-            await self._pool(bundle.spec).zygote()
+        pool = self._new_pool(bundle.spec)
+        self._apart.add(pool)
         results: list[TestResult] = []
-        for test in bundle.tests:
-            body = pack([list(test.args), dict(test.kwargs)])
-            began = self._clock.monotonic()
-            answer: Answer
-            try:
-                if began >= give_up:
-                    raise DeadlineExceeded(f"all tests together took longer than {self._settings.test_timeout_s:g} s")
-                answer = await self.run(bundle.spec, body, deadline=give_up, headers={"call": test.name[:64]})
-            except OsirisError as error:
-                answer = error
-            results.append(judge(test, answer, (self._clock.monotonic() - began) * 1000))
+        try:
+            if not bundle.tests:
+                await pool.zygote()
+            for test in bundle.tests:
+                body = pack([list(test.args), dict(test.kwargs)])
+                began = self._clock.monotonic()
+                answer: Answer
+                try:
+                    if began >= give_up:
+                        raise DeadlineExceeded(
+                            f"all tests together took longer than {self._settings.test_timeout_s:g} s"
+                        )
+                    answer = await _run(pool, body, give_up, {"call": test.name[:64]})
+                except OsirisError as error:
+                    answer = error
+                results.append(judge(test, answer, (self._clock.monotonic() - began) * 1000))
+        finally:
+            # In a task of its own: a deployment given up must not leave processes behind.
+            self._spawn(self._end(pool, 0.0))
         return TestReport(bundle.spec.name, bundle.spec.version, tuple(results))
 
     # the node
@@ -265,8 +261,20 @@ class Runtime:
         """Return what stands between functions and this machine."""
         return self._ground().sandbox.status
 
-    def reconcile(self, wanted: Mapping[bytes, int]) -> None:
-        """Keep, from now on, at least so many instances of each function, by digest; others stop when idle."""
+    def reconcile(self, wanted: Mapping[bytes, int], *, published: Collection[bytes] | None = None) -> None:
+        """Keep, from now on, at least so many instances of each function, by digest; others stop when idle.
+
+        Args:
+            wanted: Instances by digest.
+            published: What the ledger publishes: all else ends once its calls are done, and no longer counts as
+                running here. None: nothing is known of that.
+        """
+        if published is not None:
+            for digest in [digest for digest in self._pools if digest not in published]:
+                pool = self._pools.pop(digest)
+                self._apart.add(pool)
+                pool.drain()
+                self._spawn(self._end(pool, pool.limit_s + self._settings.start_timeout_s))
         self._wanted = {digest: count for digest, count in wanted.items() if count > 0}
         for digest, pool in self._pools.items():
             pool.want(self._wanted.get(digest, 0))
@@ -288,7 +296,7 @@ class Runtime:
         self.reconcile({})
         for pool in self._pools.values():
             pool.drain()
-        while any(pool.core.in_flight or pool.core.queued for pool in self._pools.values()):
+        while any(pool.core.in_flight or pool.core.queued for pool in (*self._pools.values(), *self._apart)):
             if self._clock.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_DRAIN_POLL_S)
@@ -303,7 +311,7 @@ class Runtime:
             self._sweeper.cancel()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()), return_exceptions=True)
+        await asyncio.gather(*(pool.close() for pool in (*self._pools.values(), *self._apart)), return_exceptions=True)
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._environments.close()
@@ -316,7 +324,9 @@ class Runtime:
     def _prepare(self, folder: Path) -> tuple[Any, Path]:
         shutil.rmtree(folder, ignore_errors=True)  # what a killed controller left
         folder.mkdir(mode=0o700, parents=True)
-        return probe(self._settings), make_kit(self._home.run)
+        kit = make_kit(self._home.run)
+        remove_other_kits(kit)
+        return probe(self._settings), kit
 
     def _ground(self) -> Place:
         if self._place is None:
@@ -324,17 +334,31 @@ class Runtime:
         return self._place
 
     def _make_pool(self, spec: FunctionSpec) -> Pool:
+        pool = self._pools[spec.digest] = self._new_pool(spec)
+        return pool
+
+    def _new_pool(self, spec: FunctionSpec) -> Pool:
         self._ground()
         if self._draining:
             raise Overloaded(
                 f"{spec.name} can't take the call: this node is draining", fix="try again", retry_after_ms=500
             )
-        pool = Pool(spec, self._start_zygote, self._settings, self._clock, self._spawn, self._names)
-        self._pools[spec.digest] = pool
-        return pool
+        return Pool(spec, self._start_zygote, self._settings, self._clock, self._spawn, self._names)
 
     def _pool(self, spec: FunctionSpec) -> Pool:
         return self._pools.get(spec.digest) or self._make_pool(spec)
+
+    async def _end(self, pool: Pool, seconds: float) -> None:
+        """End a pool that no new call finds, once its calls are done, or after so many seconds."""
+        give_up = self._clock.monotonic() + seconds
+        try:
+            # Calls end in callbacks of many kinds; looking again now and then is simpler than hearing of each.
+            while (pool.core.in_flight or pool.core.queued) and self._clock.monotonic() < give_up:  # noqa: ASYNC110 - see above
+                await asyncio.sleep(_DRAIN_POLL_S)
+        finally:
+            pool.drain()
+            await pool.close()
+            self._apart.discard(pool)
 
     async def _start_zygote(self, pool: Pool) -> Zygote:
         bundle = await self.library.bundle(pool.spec.digest)
@@ -367,6 +391,8 @@ class Runtime:
             self._adopting.discard(digest)
 
     def _sweep(self) -> None:
+        for pool in self._apart:
+            pool.tick()
         for digest, pool in list(self._pools.items()):
             pool.tick()
             if pool.unused and digest not in self._wanted:
@@ -384,6 +410,25 @@ class Runtime:
             error = task.exception()
             if error is not None:
                 _log.error("a task of the runtime failed", exc_info=error)
+
+
+async def _run(pool: Pool, body: bytes, deadline: float | None, headers: Mapping[str, Any]) -> bytes:
+    future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def done(answer: Answer) -> None:
+        if future.done():
+            return
+        if isinstance(answer, bytes):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)
+
+    running = pool.begin(body, done, deadline, headers)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        running.cancel()
+        raise
 
 
 def _nothing() -> None:

@@ -71,7 +71,7 @@ class TestReport:
             "ok": self.ok,
             "passed": sum(test.ok for test in self.tests),
             "failed": sum(not test.ok for test in self.tests),
-            "tests": [asdict(test) for test in self.tests],
+            "results": [asdict(test) for test in self.tests],
         }
 
 

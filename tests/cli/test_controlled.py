@@ -412,7 +412,7 @@ def test_deploying_publishes_once_and_then_the_next_patch(line: Line, tmp_path: 
         bodies = signed_by(line.home, fake)
     assert sha256(fake.uploaded[0]).hexdigest() == first.json["digest"]
     assert bodies[0] == FunctionPublish(bundle.spec.to_wire())
-    assert bodies[1] == FunctionActivate("math/add", "1.0.0")
+    assert bodies[1] == FunctionActivate("math/add", "1.0.0", bundle.spec.digest)
 
 
 LOCK = "demo==1.{0} \\\n    --hash=sha256:" + "{0}" * 64 + "\n"

@@ -710,6 +710,79 @@ async def test_mock_data(bench: Bench) -> None:
     assert "exit code 1" in report.tests[3].got
 
 
+async def test_what_tests_start_never_counts_and_ends_with_them(bench: Bench) -> None:
+    source = """
+        # /// script
+        # [[tool.osiris.function.test]]
+        # args = []
+        # expect = 1
+        # ///
+        import time
+        def f():
+            time.sleep(0.2)
+            return 1
+    """
+    before = descendants()
+    spec = bench.deploy(source)
+    testing = asyncio.ensure_future(bench.runtime.run_tests(spec.digest))
+    seen = 0
+    while not testing.done():
+        seen = max(seen, len(descendants() - before))
+        assert (bench.runtime.loads(), bench.runtime.specs(), bench.runtime.pools()) == ({}, {}, ())
+        await asyncio.sleep(0.01)
+    assert testing.result().ok
+    assert seen
+    await until(lambda: not descendants() - before)
+
+
+async def test_tests_given_up_leave_no_process(bench: Bench) -> None:
+    source = """
+        # /// script
+        # [[tool.osiris.function.test]]
+        # args = []
+        # expect = 1
+        # ///
+        import time
+        def f():
+            time.sleep(60)
+    """
+    before = descendants()
+    testing = asyncio.ensure_future(bench.runtime.run_tests(bench.deploy(source).digest))
+    await until(lambda: bool(descendants() - before))
+    testing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await testing
+    await until(lambda: not descendants() - before)
+
+
+async def test_what_is_no_longer_published_ends_after_its_calls(bench: Bench) -> None:
+    spec = bench.deploy("import time\ndef f(s):\n    time.sleep(s)\n    return s\n")
+    kept = bench.deploy("def g():\n    return 1\n")
+    assert await bench.call(kept) == 1
+    before = descendants()
+    under_way = asyncio.ensure_future(bench.call(spec, 0.3))
+    await until(lambda: bench.runtime.here(spec).in_flight == 1)
+    bench.runtime.reconcile({}, published={kept.digest})
+    assert set(bench.runtime.loads()) == set(bench.runtime.specs()) == {kept.digest}
+    assert await under_way == 0.3
+    await until(lambda: not descendants() - before)
+    assert bench.runtime.here(kept).instances == 1
+    # Published again, it runs again.
+    bench.runtime.reconcile({}, published={kept.digest, spec.digest})
+    assert await bench.call(spec, 0) == 0
+
+
+async def test_kits_of_earlier_releases_are_removed_at_start(tmp_path: Path) -> None:
+    run = tmp_path / "home" / "run"
+    for name in ("kit-0123456789abcdef", ".kit-0123456789abcdef.ffff"):
+        (run / name / "osiris_mesh").mkdir(parents=True)
+        (run / name / "osiris_mesh" / "x.py").write_text("")
+    async with make_runtime(tmp_path):
+        kits = [path.name for path in run.iterdir() if "kit-" in path.name]
+    assert len(kits) == 1
+    assert kits[0] != "kit-0123456789abcdef"
+
+
 async def test_code_without_tests_is_at_least_imported(bench: Bench) -> None:
     assert (await bench.runtime.run_tests(bench.deploy("def f(): ...\n").digest)).ok
     with pytest.raises(FunctionError, match="ZeroDivisionError"):

@@ -61,6 +61,6 @@ def test_a_report() -> None:
     report = TestReport("maths/add", "1.0.0", results)
     wire = report.to_wire()
     assert (wire["ok"], wire["passed"], wire["failed"]) == (False, 1, 1)
-    assert wire["tests"][1]["expected"] == "3"
-    assert len(wire["tests"][1]["got"]) < 600
+    assert wire["results"][1]["expected"] == "3"
+    assert len(wire["results"][1]["got"]) < 600
     assert TestReport("maths/add", "1.0.0", []).ok
