@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from osiris_mesh.identity.api_token import ApiToken
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.ledger.authority import AUTHORS
 from osiris_mesh.ledger.block import MAX_COMMAND, MAX_ENTRIES, Command, Header, block_hash, read_wire
 from osiris_mesh.ledger.entry import MAX_ENTRY, Entry, entry_hash
-from osiris_mesh.ledger.kinds import KINDS, ConfigSet, Genesis, admission
+from osiris_mesh.ledger.kinds import KINDS, ApiTokenCreate, ConfigSet, Genesis, RoleSet, admission
 from osiris_mesh.ledger.merkle import tree_root
 from osiris_mesh.ledger.replica import Replica
 from osiris_mesh.settings.ledger import LedgerSettings
@@ -58,6 +59,23 @@ def test_the_vectors_of_entries() -> None:
         assert (made.bytes, made.hash) == (VECTORS[f"entry_{at}"], VECTORS[f"entry_{at}_hash"])
         assert Entry.parse(made.bytes).holds()
     assert entry_hash(VECTORS["entry_3"]) == VECTORS["entry_3_hash"]
+
+
+def test_the_vectors_of_roles_and_api_tokens() -> None:
+    admin, token = KeyPair(VECTORS["admin_seed"]), ApiToken(b"\4" * 32)
+    paper = Paper(VECTORS["mesh_id"])
+    grants = ["function.deploy:team-a/*", "mesh.read"]
+    role = paper.entry(RoleSet("team-a", grants), admin, nonce=b"\2" * 16)
+    body = ApiTokenCreate(token.key.public, admin.public, "ci", grants[:1], 1_800_000_000_000)
+    created = paper.entry(body, admin, nonce=b"\3" * 16)
+    assert (role.bytes, role.hash) == (VECTORS["entry_role"], VECTORS["entry_role_hash"])
+    assert (created.bytes, created.hash) == (VECTORS["entry_api_token"], VECTORS["entry_api_token_hash"])
+    assert token.text().encode() == VECTORS["api_token_text_ascii"]
+    paper.must(Genesis("vectors", [[admin.public, "one", []]], admin.public, "ada"), admin)
+    block = paper.command([role.bytes, created.bytes])
+    assert block is not None
+    assert [outcome.code for outcome in block.outcomes] == ["", ""]
+    assert paper.state.principal(token.key.public, 0).may("function.deploy", "team-a/add")
 
 
 def test_the_vectors_of_blocks() -> None:

@@ -376,6 +376,22 @@ def test_activate_rolls_back_as_well(paper: Paper) -> None:
     refused(paper.put(FunctionActivate("default/sub", "1.0.0"), DEVELOPER), "unknown")
 
 
+def test_activate_with_a_digest_takes_no_other_code(paper: Paper) -> None:
+    mine, other = b"e" * 32, b"f" * 32
+    paper.must(publish("1.0.0"), DEVELOPER)
+    paper.must(FunctionActivate("default/add", "1.0.0", bytes(32)), DEVELOPER)
+    paper.must(publish("1.1.0", other), DEVELOPER)
+    # One deployment: its publication comes too late, so its activation must not switch to the other's code.
+    bodies = (publish("1.1.0", mine), FunctionActivate("default/add", "1.1.0", mine))
+    block = paper.command([paper.entry(body, DEVELOPER).bytes for body in bodies])
+    assert block is not None
+    assert [outcome.code for outcome in block.outcomes] == ["exists", "digest"]
+    assert paper.state.active("default/add").spec.version == "1.0.0"
+    paper.must(FunctionActivate("default/add", "1.1.0", other), DEVELOPER)
+    refused(paper.put(FunctionActivate("default/add", "1.1.0", mine), DEVELOPER), "digest")
+    refused(paper.put(FunctionActivate("default/add", "1.0.0", b"short"), DEVELOPER), "body")
+
+
 def test_deprecate_and_remove_one_version(paper: Paper) -> None:
     paper.must(publish("1.0.0"), DEVELOPER)
     paper.must(publish("1.1.0", b"e" * 32), DEVELOPER)
