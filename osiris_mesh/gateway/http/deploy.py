@@ -182,7 +182,7 @@ def _plan(ask: Ask, name: str, wanted: str | None, digest_as: Callable[[str], by
 async def _publish(ask: Ask, bundle: Bundle, texts: Sequence[str] | None) -> tuple[dict[str, Any], int]:
     functions = ask.parts.functions
     spec: FunctionSpec = bundle.spec
-    bodies: list[Body] = [FunctionPublish(spec.to_wire()), FunctionActivate(spec.name, spec.version)]
+    bodies: list[Body] = [FunctionPublish(spec.to_wire()), FunctionActivate(spec.name, spec.version, spec.digest)]
     entries = prepare(ask, bodies, texts)
     await functions.store(bundle.data)
     await asyncio.to_thread(functions.check_bundle, spec)
