@@ -175,7 +175,9 @@ def _function_publish(state: State, body: kinds.FunctionPublish, entry: Entry, c
 
 def _function_activate(state: State, body: kinds.FunctionActivate, entry: Entry, context: Context) -> Outcome:
     permit(entry.kind, state.author(entry.author, context.time_ms), body.name)
-    record, _ = _version(state, body.name, body.version)
+    record, there = _version(state, body.name, body.version)
+    if body.digest not in {b"", there.spec.digest}:
+        raise Refused("digest", f"{body.name} {body.version} is published with other code than is to be activated")
     if record.active == body.version:
         return UNCHANGED
     state.functions[body.name] = replace(record, active=body.version)

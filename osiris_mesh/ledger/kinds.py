@@ -234,11 +234,14 @@ class FunctionActivate(Body):
     Attributes:
         name: Full name.
         version: A published version.
+        digest: The bundle that must be published under it, so that a deployment whose publication is refused does not
+            switch to other code; empty for whichever is, as in a rollback.
     """
 
     KIND: ClassVar[str] = "function.activate"
     name: str = _is(shapes.FUNCTION_NAME)
     version: str = _is(shapes.VERSION)
+    digest: bytes = field(default=b"", metadata={_SHAPE: _OPTIONAL_KEY})
 
 
 @dataclass(frozen=True, slots=True)

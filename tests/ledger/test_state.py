@@ -379,7 +379,7 @@ def test_activate_rolls_back_as_well(paper: Paper) -> None:
 def test_activate_with_a_digest_takes_no_other_code(paper: Paper) -> None:
     mine, other = b"e" * 32, b"f" * 32
     paper.must(publish("1.0.0"), DEVELOPER)
-    paper.must(FunctionActivate("default/add", "1.0.0", bytes(32)), DEVELOPER)
+    paper.must(FunctionActivate("default/add", "1.0.0"), DEVELOPER)
     paper.must(publish("1.1.0", other), DEVELOPER)
     # One deployment: its publication comes too late, so its activation must not switch to the other's code.
     bodies = (publish("1.1.0", mine), FunctionActivate("default/add", "1.1.0", mine))
