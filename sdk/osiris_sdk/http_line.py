@@ -204,6 +204,7 @@ class HttpLine(SpreadLine):
         deadline = time.monotonic() + seconds
         connection = self._waiting(place)
         fresh = connection is None
+        repeated = False
         while True:
             if connection is None:
                 connection = self._connect(place, min(self._timeout, seconds))
@@ -214,9 +215,9 @@ class HttpLine(SpreadLine):
                 raise DeadlineExceeded(f"{self.names[place]} did not answer in time") from None
             except (OSError, HTTPException) as error:
                 connection.close()
-                if not fresh and safe:
+                if safe and not repeated and (not fresh or len(self.names) == 1):
                     # One that waited may have been closed by the other end a moment ago.
-                    connection, fresh = None, True
+                    connection, repeated = None, True
                     continue
                 raise Lost(Unavailable(f"{self.names[place]}: {_reason(error)}", maybe=True)) from None
             except BaseException:

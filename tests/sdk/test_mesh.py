@@ -27,6 +27,7 @@ from osiris_sdk import (
     Unavailable,
     UsageError,
     current,
+    current_async,
 )
 from osiris_sdk.inside import serving
 from osiris_sdk.target import HttpTarget, LocalTarget, read_target
@@ -342,3 +343,44 @@ def test_importing_it_is_light() -> None:
         assert words[1:] == []
         best = min(best, float(words[0]))
     assert best < 0.1
+
+
+def test_a_call_that_is_awaited_blocks_no_loop(node: Node) -> None:
+    async def main(link: BlockingLink) -> None:
+        with serving(link, depth=2, deadline=time.monotonic() + 20):
+            mesh = current_async()
+            assert mesh is current_async()
+            answers = await asyncio.gather(*(mesh.call("math/add", number) for number in range(40)))
+            assert answers == list(range(1, 41))
+            assert [answer async for answer in mesh.map("math/add", range(9), concurrency=3)] == list(range(1, 10))
+            with pytest.raises(FunctionError):
+                await mesh.call("math/fail")
+            with pytest.raises(TypeError):
+                await mesh.call("math/add", "x")
+            with pytest.raises(DeadlineExceeded):
+                await mesh.options(timeout=0.05).call("math/sleep", 30)
+            task = asyncio.ensure_future(mesh.call("math/sleep", 30))
+            while "call" not in node.seen[-1:]:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            hanging = asyncio.ensure_future(mesh.call("math/sleep", 30))
+            node.seen.clear()
+            while "call" not in node.seen:
+                await asyncio.sleep(0.001)
+            await asyncio.to_thread(node.stop)
+            with pytest.raises(Unavailable):
+                await hanging
+            with pytest.raises(Unavailable):
+                await mesh.call("math/add", 1)
+
+    async def sleep(seconds: int) -> None:
+        await asyncio.sleep(seconds)
+
+    node.publish("math/sleep", sleep)
+    with BlockingLink.unix(node.home.socket) as link:
+        asyncio.run(main(link))
+        assert not link._attended
+    with pytest.raises(UsageError):
+        current_async()
