@@ -165,14 +165,17 @@ def test_events_go_on_where_they_were(face: Gateway, forwarder: Forwarder) -> No
         events = mesh.events("deploy.*", after=0)
         seen = next(events)
         assert seen["name"] == "deploy.done"
-        rest = [event["sequence"] for event in [next(events) for _ in range(4)]]
+        numbers = [seen["sequence"]]
+        numbers += [event["sequence"] for event in [next(events) for _ in range(4)]]
         forwarder.cut()
         source = face.node.home / "again.py"
         source.write_text("def again():\n    return 1\n")
         face.node.ok("deploy", str(source), "--name", "web/again")
-        following = next(events)
-        assert following["sequence"] > rest[-1]
-        assert following["fields"]["function"] == "web/again"
+        for event in events:
+            numbers.append(event["sequence"])
+            if event["fields"]["function"] == "web/again":
+                break
+        assert numbers == sorted(set(numbers))
         assert straight.call("web/again") == 1
         with pytest.raises(UsageError):
             next(mesh.events("no.such.event"))
