@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from osiris_mesh.errors import UsageError
 from osiris_mesh.gateway.http.exposure import check_exposure, is_loopback
 from osiris_mesh.gateway.http.guard import Bucket, host_name, is_local_host, same_origin
+from osiris_mesh.node.options import NodeOptions
 from tests.http.client import Face
 
 pytestmark = pytest.mark.system
@@ -52,6 +55,31 @@ def test_beyond_loopback_it_takes_tls_or_a_proxy(host: str) -> None:
         check_exposure(host, tls=False, proxied=False)
     check_exposure(host, tls=True, proxied=False)
     check_exposure(host, tls=False, proxied=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "good"),
+    [
+        ({}, True),
+        ({"http": "off"}, True),
+        ({"http": "127.0.0.1:0"}, True),
+        ({"http": "[::1]:7480"}, True),
+        ({"http": "192.0.2.1:7480"}, False),
+        ({"http": ":7480"}, False),
+        ({"http": "192.0.2.1:7480", "http_proxy": True}, True),
+        ({"http": "192.0.2.1:7480", "http_cert": "c", "http_key": "k"}, True),
+        ({"http_cert": "c"}, False),
+        ({"http_key": "k"}, False),
+        ({"http": "off", "http_proxy": True}, False),
+        ({"http": "nonsense"}, False),
+    ],
+)
+def test_options_of_a_node(options: dict[str, Any], good: bool) -> None:
+    if good:
+        NodeOptions(**options).check()
+    else:
+        with pytest.raises(UsageError):
+            NodeOptions(**options).check()
 
 
 def test_a_bucket_refills() -> None:
