@@ -13,41 +13,41 @@ import json
 import logging
 import os
 import random
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 import osiris_mesh
-from osiris_mesh.access.admission import Doorkeeper, present, with_seeds
+from osiris_mesh.access.admission import Doorkeeper
 from osiris_mesh.access.gate import Gate
 from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import SYSTEM, Clock
-from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
+from osiris_mesh.errors import Conflict, OsirisError, Unavailable
 from osiris_mesh.gateway.control import Control
 from osiris_mesh.gateway.hook_methods import HookMethods
 from osiris_mesh.gateway.tracing import Tracing, start_tracing
 from osiris_mesh.gossip import Gossip, PeerState
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair
-from osiris_mesh.identity.multiaddr import Multiaddr, parse_host_port
+from osiris_mesh.identity.multiaddr import parse_host_port
 from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.ledger.block import Block
 from osiris_mesh.ledger.entry import Entry
-from osiris_mesh.ledger.kinds import Body, ContainerFunctions, Genesis
+from osiris_mesh.ledger.kinds import Body, ContainerFunctions
 from osiris_mesh.ledger.ledger import Ledger
 from osiris_mesh.ledger.state import State
 from osiris_mesh.link import Audience, Hello, Link, Links, Router, TcpNetwork, UnixServer
 from osiris_mesh.link.discovery import Discovery, Hint
 from osiris_mesh.node.announcer import Announcer
+from osiris_mesh.node.belonging import Belonging
 from osiris_mesh.node.book import Book
 from osiris_mesh.node.face import Face
 from osiris_mesh.node.functions import Functions
 from osiris_mesh.node.hooks import Hooks
 from osiris_mesh.node.linker import Linker
-from osiris_mesh.node.options import MeshFile, NodeOptions, write_private
+from osiris_mesh.node.neighbours import Neighbours
+from osiris_mesh.node.options import NodeOptions, write_private
 from osiris_mesh.node.overview import Overview
-from osiris_mesh.node.prepare import forget_token, pending_token
 from osiris_mesh.node.raft_links import RaftLinks
 from osiris_mesh.node.tips import Standing, Tips
 from osiris_mesh.node.voters import VoterKeeper, Voting
@@ -57,8 +57,6 @@ from osiris_mesh.settings import Settings
 
 __all__ = ["Controller"]
 
-_GENESIS_SECONDS: Final = 10.0
-_CATCH_UP_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 10.0
 _TRANSFER_SECONDS: Final = 2.0
 _LEVEL_BLOCKS: Final = 8
@@ -124,7 +122,8 @@ class Controller:
         self._stop = stop
         loop = asyncio.get_running_loop()
         router = Router()
-        self.network_key, mesh_id = self._mesh_keys()
+        self._belonging = Belonging(self.home, self.me)
+        self.network_key, mesh_id = self._belonging.network_key, self._belonging.mesh.mesh_id
         self._links = Links(
             self._key,
             self.network_key,
@@ -136,9 +135,12 @@ class Controller:
             clock=self._clock,
         )
         self._gate = Gate(
-            lambda: self.ledger.state.members, lambda: self.ledger.state.tokens, self._provisional, self._clock
+            lambda: self.ledger.state.members,
+            lambda: self.ledger.state.tokens,
+            lambda: self.neighbours.provisional(),  # noqa: PLW0108 - likewise
+            self._clock,
         )
-        self._raft_links = RaftLinks(router, loop, self._may_vote)
+        self._raft_links = RaftLinks(router, loop, lambda peer: self.neighbours.may_vote(peer))  # noqa: PLW0108 - likewise
         self.raft = self._make_raft(loop)
         self.ledger = Ledger(
             self.home.ledger,
@@ -149,6 +151,7 @@ class Controller:
             settings=self.settings.ledger,
             clock=self._clock,
         )
+        self.neighbours = Neighbours(self.me, self._belonging, self.ledger, self._links, self.raft)
         self.ledger.register(router)
         Doorkeeper(self._key, mesh_id, Book(self.ledger), self._clock, router)
         await self.ledger.start()
@@ -156,7 +159,7 @@ class Controller:
             # Everything is served before anybody can connect: what is refused once may not be asked again soon.
             self._build(router)
             await self._listen()
-            await self._join()
+            await self._belonging.join(self._links, self._key, self.options, self.addresses)
             await self._work(on_ready)
         finally:
             self.state = "stopped"
@@ -168,35 +171,9 @@ class Controller:
             if self._tracing is not None:
                 await asyncio.to_thread(self._tracing.close)
         if self._left:
-            _forget_mesh(self.home)
+            self._belonging.forget()
         if self._failure is not None:
             raise self._failure
-
-    def _mesh_keys(self) -> tuple[bytes, bytes]:
-        """Return network key and mesh id, from the kept token while this home is still to join."""
-        mesh = MeshFile.load(self.home)
-        token = pending_token(self.home) if mesh is None else None
-        if token is not None:
-            self._mesh = MeshFile(token.mesh_id, "", founder=False, members=tuple(map(str, token.members)))
-            return token.network_key, token.mesh_id
-        if mesh is None:
-            raise Conflict(
-                f"{self.home.path} belongs to no mesh",
-                fix="make one with: osiris-mesh init, or join one with: osiris-mesh join TOKEN",
-            )
-        self._mesh = mesh
-        return bytes.fromhex(self.home.network_key.read_text("ascii").strip()), mesh.mesh_id
-
-    def _provisional(self) -> frozenset[str]:
-        if self.ledger.tip.height and self.ledger.tip.height >= self._mesh.joined_height:
-            return frozenset()
-        return frozenset(Multiaddr.parse(member).peer for member in self._mesh.members)
-
-    def _may_vote(self, peer: str) -> bool:
-        member = self.ledger.state.members.get(peer)
-        if member is not None and member.role == "voter":
-            return True
-        return peer in self.raft.status().voters or peer in self._provisional()
 
     async def _listen(self) -> None:
         host, port = parse_host_port(self.options.listen)
@@ -212,37 +189,7 @@ class Controller:
         if chosen != self.options:
             self.options = chosen
             chosen.save(self.home)
-        for member in (*self._mesh.members, *self.options.seeds):
-            address = Multiaddr.parse(member)
-            if address.peer and address.peer != self.me:
-                self._links.learn(address.peer, [address])
-
-    async def _join(self) -> None:
-        token = pending_token(self.home) if MeshFile.load(self.home) is None else None
-        if token is None:
-            return
-        try:
-            user = KeyPair.load(self.home.user_key).public
-            seeds = [Multiaddr.parse(seed) for seed in self.options.seeds]
-            admitted = await present(
-                self._links, with_seeds(token, seeds), self._key, user, self.options.name, self.addresses
-            )
-        except Denied:
-            forget_token(self.home)
-            raise
-        write_private(self.home.network_key, token.network_key.hex() + "\n")
-        self._mesh = MeshFile(
-            token.mesh_id,
-            admitted.name,
-            founder=False,
-            joined_height=admitted.height,
-            members=tuple(str(member) for member in admitted.members if member.peer != self.me),
-        )
-        self._mesh.save(self.home)
-        forget_token(self.home)
-        for member in admitted.members:
-            if member.peer != self.me:
-                self._links.learn(member.peer, [member])
+        self._belonging.introduce(self._links, self.options.seeds)
 
     def _make_raft(self, loop: asyncio.AbstractEventLoop) -> Raft:
         def changed(status: RaftStatus) -> None:
@@ -255,7 +202,7 @@ class Controller:
         raft = Raft(
             peer=self.me,
             # Only the founder of a mesh that has no genesis yet may elect itself: whoever lost a log must be told anew.
-            voters=[self.me] if self._mesh.founder else None,
+            voters=[self.me] if self._belonging.mesh.founder else None,
             folder=self.home.raft,
             settings=self.settings.raft,
             send=self._raft_links.send,
@@ -274,7 +221,7 @@ class Controller:
             self._key,
             self._links,
             router=router,
-            members=self.node_addresses,
+            members=self.neighbours.addresses,
             settings=self.settings.gossip,
             clock=self._clock,
             folder=self.home.path,
@@ -310,7 +257,7 @@ class Controller:
             self._clock,
             router,
         )
-        self._linker = Linker(self._links, self._wanted_links, self._clock, self._rng)
+        self._linker = Linker(self._links, self.neighbours.wanted, self._clock, self._rng)
         self._announcer = Announcer(
             self.functions.running,
             lambda: self.ledger.state.containers.get(self.me, ()),
@@ -360,7 +307,7 @@ class Controller:
                 )
             ]
             try:
-                await self._settle()
+                await self._belonging.settle(self.ledger, self._key, self._clock, self.options, self.addresses)
                 await self._socket.start()
                 self.hooks.begin()
                 await self.web.start()
@@ -377,29 +324,6 @@ class Controller:
                 await self.functions.close()
                 for task in tasks:
                     task.cancel()
-
-    async def _settle(self) -> None:
-        """Write the genesis of a mesh this node founds; wait for the block that admitted this node."""
-        if self._mesh.founder:
-            if self.ledger.tip.height == 0:
-                await self._found()
-            self._founded()
-        if self._mesh.joined_height > self.ledger.tip.height:
-            await self.ledger.wait_for(self._mesh.joined_height, _CATCH_UP_SECONDS)
-
-    async def _found(self) -> None:
-        user = KeyPair.load(self.home.user_key).public
-        addresses = [str(address) for address in self.addresses]
-        genesis = Genesis(self._mesh.name, [[self._key.public, self.options.name, addresses]], user, "admin")
-        receipt = await self.ledger.propose([self.sign(genesis).bytes], timeout=_GENESIS_SECONDS)
-        outcome = receipt.outcomes[0]
-        if not outcome.accepted and self.ledger.tip.height == 0:
-            raise Unavailable(f"the genesis was refused: {outcome.reason}", maybe=False)
-
-    def _founded(self) -> None:
-        """Forget that this node founds the mesh: should it ever lose its log, it must not elect itself again."""
-        self._mesh = replace(self._mesh, founder=False)
-        self._mesh.save(self.home)
 
     async def _wind_down(self) -> None:
         self.state = "stopping"
@@ -433,7 +357,7 @@ class Controller:
 
     def sign(self, body: Body) -> Entry:
         """Return an entry signed with the node's key."""
-        return Entry.make(body.KIND, body.body(), self._key, self._mesh.mesh_id, self._clock)
+        return Entry.make(body.KIND, body.body(), self._key, self._belonging.mesh.mesh_id, self._clock)
 
     def _save_process_file(self) -> None:
         write_private(self.home.process_file, json.dumps(self.face.report() | {"pid": os.getpid()}) + "\n")
@@ -441,7 +365,7 @@ class Controller:
     async def _discover(self) -> None:
         """Announce this node by mDNS and take hints where other members are; the handshake decides."""
         if self.options.mdns:
-            self.discovery = Discovery(self._mesh.mesh_id, self.me, on_hint=self._on_hint)
+            self.discovery = Discovery(self._belonging.mesh.mesh_id, self.me, on_hint=self._on_hint)
             await self.discovery.run(self.addresses)
 
     async def _recheck_clients(self) -> None:
@@ -503,8 +427,7 @@ class Controller:
             self.voters.look()
 
     def _on_hint(self, hint: Hint) -> None:
-        if hint.peer in self.ledger.state.members and self._links.get(hint.peer) is None:
-            self._links.learn(hint.peer, hint.addresses)
+        if self.neighbours.hinted(hint):
             self._linker.look()
 
     def _on_peer(self, peer: str, state: PeerState) -> None:
@@ -526,26 +449,6 @@ class Controller:
         """Return the members this node has a link to."""
         return self._links.peers()
 
-    def node_addresses(self) -> Mapping[str, Sequence[Multiaddr]]:
-        """Return every node of the mesh, this one included, with what is known of where it answers."""
-        nodes = {
-            member.peer: self._links.addresses(member.peer) or [Multiaddr.parse(text) for text in member.addresses]
-            for member in self.ledger.state.members.values()
-            if member.role != "client"
-        }
-        for peer in self._provisional():
-            nodes.setdefault(peer, self._links.addresses(peer))
-        return nodes
-
-    def _wanted_links(self) -> list[str]:
-        wanted = []
-        for peer, addresses in self.node_addresses().items():
-            if peer != self.me:
-                if not self._links.addresses(peer):
-                    self._links.learn(peer, list(addresses))
-                wanted.append(peer)
-        return wanted
-
     def _is_level(self, peer: str) -> bool:
         standing = self.tips.of(peer)
         return standing is not None and standing.height + _LEVEL_BLOCKS >= self.ledger.tip.height
@@ -564,11 +467,3 @@ class Controller:
 
 def _listen_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _forget_mesh(home: Home) -> None:
-    """Remove what ties a home to the mesh it left; its user's key, the library and the environments stay."""
-    for path in (home.mesh_file, home.network_key, home.node_key):
-        path.unlink(missing_ok=True)
-    for folder in (home.ledger, home.raft):
-        shutil.rmtree(folder)

@@ -111,7 +111,7 @@ class Face:
         node = self._node
         others = [
             str(address)
-            for peer, addresses in node.node_addresses().items()
+            for peer, addresses in node.neighbours.addresses().items()
             if peer != node.me and node.gossip.alive(peer)
             for address in addresses[:2]
             if address.peer

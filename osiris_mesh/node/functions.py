@@ -26,7 +26,9 @@ from osiris_mesh.link import Caller, Links, Router, Stream
 from osiris_mesh.runtime.bundle import Bundle
 from osiris_mesh.runtime.library import Library, LinkSource
 from osiris_mesh.runtime.pool import Here
+from osiris_mesh.runtime.prefetch import Prefetch
 from osiris_mesh.runtime.runtime import Runtime
+from osiris_mesh.runtime.spreading import Copies, Spreading
 from osiris_mesh.settings import Settings
 
 __all__ = ["Functions"]
@@ -97,6 +99,8 @@ class Functions:
         self._clock = clock
         self._library = Library(home.library, LinkSource(links))
         self._library.register(router)
+        self._spreading = Spreading(links, lambda: [peer for peer in self._alive() if peer != me])
+        self._prefetch = Prefetch(self._library, self._to_have, clock)
         self._runtime = Runtime(home, self._library, router=router, settings=settings.runtime, clock=clock)
         self._invoker = Invoker(
             me=me,
@@ -128,9 +132,15 @@ class Functions:
     def look(self) -> None:
         """Compare with the ledger soon."""
         self._wake.set()
+        self._prefetch.look()
 
     async def run(self) -> None:
-        """Keep what runs here in step with the ledger, until cancelled."""
+        """Keep what runs here, and the library, in step with the ledger, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._prefetch.run(), name="prefetch")
+            group.create_task(self._keep(), name="keep")
+
+    async def _keep(self) -> None:
         while True:
             if not self._draining:
                 self._runtime.reconcile(self._wanted(), published=self._published())
@@ -149,12 +159,22 @@ class Functions:
 
     def _wanted(self) -> Mapping[bytes, int]:
         active = (self._ledger.state.active(name) for name in self._ledger.state.functions)
-        alive = [
+        return share(self._me, [record.spec for record in active if record is not None], self._alive())
+
+    def _to_have(self) -> list[bytes]:
+        """Return the digests of all that is published, of active versions first."""
+        state = self._ledger.state
+        active = (state.active(name) for name in state.functions)
+        first = dict.fromkeys(record.spec.digest for record in active if record is not None)
+        return list(first | dict.fromkeys(self._published()))
+
+    def _alive(self) -> list[str]:
+        """Return the peer ids of the nodes that live, this one included while it is a member."""
+        return [
             member.peer
             for member in self._ledger.state.members.values()
             if member.role != "client" and self._gossip.alive(member.peer)
         ]
-        return share(self._me, [record.spec for record in active if record is not None], alive)
 
     async def drain(self, seconds: float) -> bool:
         """Take no new calls and wait for those under way; say whether all were done in time."""
@@ -238,6 +258,14 @@ class Functions:
             RemoteProtocolError: Not a bundle.
         """
         return await asyncio.to_thread(self._library.put, data)
+
+    async def spread(self, digest: bytes) -> Copies:
+        """Have a majority of the nodes that live store a bundle of this node's library.
+
+        Raises:
+            Unavailable: No majority took it in time.
+        """
+        return await self._spreading.spread(digest)
 
     async def load(self, digest: bytes) -> bytes:
         """Return a bundle of this node's library.
