@@ -29,12 +29,14 @@ class Proposal:
 
     Args:
         entries: Decoded entries, their signatures checked.
+        since: Loop time at which it came.
         deadline: Loop time at which nobody waits any more.
         on_done: Called once, with the receipt.
         on_failed: Called once instead, when trying again would not help.
 
     Attributes:
         size: Bytes it takes in a command.
+        hindrance: Why the last attempt found nobody to agree, or None.
         maybe: It was sent at least once without a definite failure, so it may take effect.
         done: Nobody waits for it any more.
     """
@@ -48,19 +50,24 @@ class Proposal:
         "done",
         "entries",
         "height",
+        "hindrance",
         "maybe",
+        "since",
         "size",
     )
 
     def __init__(
         self,
         entries: Sequence[Entry],
+        since: float,
         deadline: float,
         on_done: Callable[[Receipt], None],
         on_failed: Callable[[OsirisError], None],
     ) -> None:
         self.entries = tuple(entries)
+        self.since = since
         self.deadline = deadline
+        self.hindrance: OsirisError | None = None
         self.size = sum(len(entry.bytes) + _ENTRY_OVERHEAD for entry in self.entries)
         self.maybe = False
         self.done = False

@@ -147,6 +147,7 @@ class Proposer:
         Raises:
             UsageError: They do not fit one block.
             Overloaded: Too many wait already.
+            Unavailable: There is no quorum, or no voter can be reached; ``maybe`` as below.
             DeadlineExceeded: Not done in time; ``maybe`` says whether it may be done all the same.
             OsirisError: What the engine or a voter refused for good.
         """
@@ -156,6 +157,7 @@ class Proposer:
         done: asyncio.Future[Receipt] = loop.create_future()
         proposal = Proposal(
             entries,
+            loop.time(),
             loop.time() + timeout,
             lambda receipt: None if done.done() else done.set_result(receipt),
             lambda error: None if done.done() else done.set_exception(error),
@@ -167,6 +169,8 @@ class Proposer:
             async with asyncio.timeout_at(proposal.deadline):
                 return await done
         except TimeoutError:
+            if proposal.hindrance is not None and not self._raft.status().quorum:
+                raise _unavailable(proposal, proposal.hindrance) from None
             raise DeadlineExceeded(
                 f"the ledger did not confirm in {timeout:g} s: {self._why_slow()}",
                 fix="ask again with the same entries: they take effect once",
@@ -232,9 +236,13 @@ class Proposer:
         body = pack([entry.bytes for entry in proposal.entries])
         loop = asyncio.get_running_loop()
         error: OsirisError = Unavailable("no voter is known here", maybe=False)
+        answered = False
         for voter in self._ask_order(peers):
             if proposal.done:
                 return
+            if _lacks_quorum(error) and voter not in peers.peers():
+                # Somebody may be on the side that has one, but only who can be reached.
+                continue
             timeout = proposal.deadline - loop.time()
             try:
                 async with asyncio.timeout(min(timeout, self._settings.pull_timeout_s)):
@@ -244,9 +252,11 @@ class Proposer:
                 error = Unavailable(f"{voter} could not be reached in time", maybe=False)
             except Denied:
                 # Not about the entries, whose outcomes say what they may: this voter does not know us as a member yet.
+                answered = True
                 error = Unavailable(f"{voter} does not take proposals from this node", maybe=False)
             except (Unavailable, DeadlineExceeded, Overloaded) as reason:
-                error = reason
+                answered = answered or voter in peers.peers()
+                error = error if _lacks_quorum(error) else reason
                 proposal.maybe = proposal.maybe or _maybe(reason)
             except OsirisError as reason:
                 proposal.fail(reason)
@@ -258,6 +268,9 @@ class Proposer:
                 proposal.maybe = True
                 self.on_height(voter, answer)
                 return
+        if not answered and loop.time() - proposal.since >= self._settings.unreachable_s:
+            proposal.fail(_unavailable(proposal, error))
+            return
         self._again([proposal], error)
 
     def _ask_order(self, peers: Peers) -> list[str]:
@@ -275,7 +288,11 @@ class Proposer:
         retry = isinstance(error, (Unavailable, DeadlineExceeded, Overloaded))
         for proposal in batch:
             proposal.maybe = proposal.maybe or _maybe(error)
-            if retry:
+            if isinstance(error, Unavailable):
+                proposal.hindrance = error
+            if _lacks_quorum(error):
+                proposal.fail(_unavailable(proposal, error))
+            elif retry:
                 loop.call_later(self._settings.propose_retry_s, self._route, proposal)
             else:
                 proposal.fail(error)
@@ -285,6 +302,16 @@ class Proposer:
         if not status.quorum:
             return "there is no quorum" if self.voting() else "no quorum is known of here"
         return "the voters are slow" if status.leader else "there is no leader"
+
+
+def _lacks_quorum(error: OsirisError) -> bool:
+    return isinstance(error, Unavailable) and error.details.get("why") == "quorum"
+
+
+def _unavailable(proposal: Proposal, error: OsirisError) -> Unavailable:
+    """Return why nothing can be agreed now, and whether an earlier attempt may have gone through."""
+    fix = "ask again with the same entries: they take effect once" if proposal.maybe else error.fix
+    return Unavailable(error.what, fix=fix, **{**error.details, "maybe": proposal.maybe})
 
 
 def _maybe(error: OsirisError) -> bool:

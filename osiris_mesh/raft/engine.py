@@ -206,15 +206,43 @@ class Engine:
 
     def _feed(self) -> None:
         """Give PySyncObj the commands a leader can take now; bounded, so that one sync stays short."""
-        if self.raft.leader is None or self._transfer is not None:
+        if self.raft.leader is None:
+            self._refuse_leaderless()
+            return
+        if self._transfer is not None:
             return
         room = _FEED_BYTES
         while self._proposals and room > 0:
             proposal = self._proposals.popleft()
             if not proposal.claim():
                 continue
+            proposal.waiting_since = None
             room -= len(proposal.command) + 64
             self.raft._applyCommand(proposal.command, self._answer_to(proposal), COMMAND)  # noqa: SLF001 - PySyncObj's way in
+
+    def _refuse_leaderless(self) -> None:
+        """Refuse what has found no leader for too long: its caller shall not wait for what won't come."""
+        now = self._clock.monotonic()
+        waiting = self._proposals
+        for proposal in waiting:
+            if proposal.waiting_since is None:
+                proposal.waiting_since = now
+        while waiting and now - (waiting[0].waiting_since or now) >= self._settings.leaderless_s:
+            proposal = waiting.popleft()
+            if proposal.claim():
+                self._settle(proposal, self._no_quorum())
+
+    def _no_quorum(self) -> Unavailable:
+        voters = self.raft.voters
+        reached = [voter for voter in voters if voter == self._peer or self._outbox.is_up(voter)]
+        return Unavailable(
+            f"there is no quorum: {len(reached)} of {len(voters)} voters can be reached from here",
+            fix="see `status`: a majority of the voters must be running and reach each other",
+            maybe=False,
+            why="quorum",
+            reachable=len(reached),
+            voters=len(voters),
+        )
 
     def _answer_to(self, proposal: Proposal) -> Callable[[Any, int], None]:
         def answer(place: Any, failure: int) -> None:

@@ -49,9 +49,15 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Proposal(Request):
-    """A command to commit; the outcome is (term, index)."""
+    """A command to commit; the outcome is (term, index).
+
+    Attributes:
+        command: Its bytes.
+        waiting_since: Monotonic seconds since which no leader was there to take it, or None.
+    """
 
     command: bytes = b""
+    waiting_since: float | None = None
 
 
 @dataclass(slots=True, eq=False)

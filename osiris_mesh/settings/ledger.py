@@ -32,6 +32,7 @@ class LedgerSettings:
         retry_most_s: See there.
         bad_peer_s: How long a peer that sent a bad block is left alone.
         propose_retry_s: Pause before a proposal that failed for want of a leader or a voter is tried again.
+        unreachable_s: A proposal for which no voter could be reached for this long is given up.
     """
 
     commands_in_flight: int = 2
@@ -49,6 +50,7 @@ class LedgerSettings:
     retry_most_s: float = 30.0
     bad_peer_s: float = 300.0
     propose_retry_s: float = 0.05
+    unreachable_s: float = 4.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -67,6 +69,7 @@ class LedgerSettings:
             "retry_most_s",
             "bad_peer_s",
             "propose_retry_s",
+            "unreachable_s",
         ):
             if getattr(self, name) <= 0:
                 raise UsageError(f"ledger.{name} is {getattr(self, name)}", fix="give a value above zero")
@@ -80,7 +83,7 @@ class LedgerSettings:
         """Return the section of a preset (one of :data:`osiris_mesh.settings.PRESETS`)."""
         settings = cls()
         if name == "wan":
-            return replace(settings, pull_timeout_s=30.0, retry_first_s=1.0, propose_retry_s=0.25)
+            return replace(settings, pull_timeout_s=30.0, retry_first_s=1.0, propose_retry_s=0.25, unreachable_s=8.0)
         if name == "test":
             return replace(
                 settings,

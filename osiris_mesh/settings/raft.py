@@ -26,6 +26,8 @@ class RaftSettings:
         heartbeat_s: An idle leader speaks this often; below a third of ``election_min_s``.
         quorum_s: A leader that no majority answered for this long steps down (thesis 6.2); one to two times
             ``election_max_s``.
+        leaderless_s: A command that found no leader for this long is refused: no majority can be reached. Two elections
+            or more, else a leader's death shows; shorter: who writes hears sooner.
         command_bytes: Largest command; larger ones are refused before anything is sent.
         batch_bytes: A message of entries is closed once it holds this much; it may exceed it by one command.
         flight_messages: Messages of entries under way to one peer before its answers are awaited.
@@ -39,6 +41,7 @@ class RaftSettings:
     election_max_s: float = 0.70
     heartbeat_s: float = 0.075
     quorum_s: float = 1.0
+    leaderless_s: float = 2.5
     command_bytes: int = 1 << 20
     batch_bytes: int = 1 << 18
     flight_messages: int = 32
@@ -54,6 +57,7 @@ class RaftSettings:
             "election_min_s must be above three heartbeats": self.election_min_s > 3 * self.heartbeat_s,
             "election_max_s must be above election_min_s": self.election_max_s > self.election_min_s,
             "quorum_s must be at least election_max_s": self.quorum_s >= self.election_max_s,
+            "leaderless_s must be at least twice election_max_s": self.leaderless_s >= 2 * self.election_max_s,
             "command_bytes must be 1 to 1048576": 1 <= self.command_bytes <= 1 << 20,
             "batch_bytes must be 1 to 1048576": 1 <= self.batch_bytes <= 1 << 20,
             "flight_messages must be at least 1": self.flight_messages >= 1,
@@ -74,9 +78,9 @@ class RaftSettings:
 
 _PRESETS: Final = {
     # The paper's own 150 to 300 ms assume cores to spare; nodes on one machine share theirs with functions.
-    "local": RaftSettings(election_min_s=0.2, election_max_s=0.4, heartbeat_s=0.05, quorum_s=0.6),
+    "local": RaftSettings(election_min_s=0.2, election_max_s=0.4, heartbeat_s=0.05, quorum_s=0.6, leaderless_s=2.0),
     "lan": RaftSettings(),
     # Ten times a round trip of 100 ms, as etcd's tuning guide advises.
-    "wan": RaftSettings(election_min_s=1.5, election_max_s=3.0, heartbeat_s=0.3, quorum_s=4.5),
-    "test": RaftSettings(election_min_s=0.15, election_max_s=0.3, heartbeat_s=0.04, quorum_s=0.45),
+    "wan": RaftSettings(election_min_s=1.5, election_max_s=3.0, heartbeat_s=0.3, quorum_s=4.5, leaderless_s=6.0),
+    "test": RaftSettings(election_min_s=0.15, election_max_s=0.3, heartbeat_s=0.04, quorum_s=0.45, leaderless_s=1.5),
 }

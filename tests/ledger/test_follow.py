@@ -127,6 +127,31 @@ async def test_without_any_voter_the_error_says_that_nothing_happened(tmp_path: 
         assert caught.value.details["maybe"] is False
 
 
+async def test_a_follower_hears_from_its_voter_that_there_is_no_quorum(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as it:
+        await it.add(voter=True)
+        await it.found(2)
+        follower = await it.add(voter=False)
+        lost = Unavailable("there is no quorum: 1 of 3 voters", maybe=False, why="quorum", reachable=1, voters=3)
+        it.agreement.failures = [lost]
+        async with asyncio.timeout(10):
+            with pytest.raises(Unavailable, match="1 of 3 voters") as caught:
+                await follower.ledger.propose([setting("a")], timeout=60)
+        assert caught.value.details["maybe"] is False
+
+
+async def test_whom_nobody_can_hear_gives_up_before_time_is_up(tmp_path: Path) -> None:
+    network = MemoryNetwork(3)
+    async with town(tmp_path, 2, network=network) as it:
+        lonely = await it.add(voter=False, unreachable_s=0.2)
+        network.cut("n0", "n1")
+        network.part(["n0"], ["n1"])
+        async with asyncio.timeout(10):
+            with pytest.raises(Unavailable) as caught:
+                await lonely.ledger.propose([setting("a")], timeout=60)
+        assert caught.value.details["maybe"] is False
+
+
 async def test_a_node_that_does_not_vote_takes_no_proposals_of_others(tmp_path: Path) -> None:
     async with town(tmp_path, 2) as it:
         await it.add(voter=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from osiris_mesh.codec import unpack
-from osiris_mesh.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable, UsageError
+from osiris_mesh.errors import DeadlineExceeded, NotFound, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.ledger.block import Command
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.kinds import ConfigSet
@@ -81,6 +81,20 @@ async def test_a_deadline_says_whether_it_may_have_happened(node: Node, error: E
     with pytest.raises(DeadlineExceeded) as caught:
         await node.ledger.propose([setting(node, "a")], timeout=0.1)
     assert caught.value.details["maybe"] is maybe
+    assert node.ledger._proposer.proposals.entries == 0
+
+
+def no_quorum() -> Unavailable:
+    return Unavailable("there is no quorum: 1 of 3 voters", maybe=False, why="quorum", reachable=1, voters=3)
+
+
+@pytest.mark.parametrize("before", [None, DeadlineExceeded("?")])
+async def test_no_quorum_is_said_at_once_and_not_when_time_is_up(node: Node, before: OsirisError | None) -> None:
+    node.agreement.failures = [before, no_quorum()] if before else [no_quorum()]
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="1 of 3 voters") as caught:
+            await node.ledger.propose([setting(node, "a")], timeout=60)
+    assert caught.value.details == {**no_quorum().details, "maybe": before is not None}
     assert node.ledger._proposer.proposals.entries == 0
 
 
