@@ -118,7 +118,8 @@ def test_only_the_known_ports_are_open(node: Node) -> None:
             if fields[3] == state and fields[9] in inodes:
                 listening.add((table[:3], int(fields[1].rpartition(":")[2], 16)))
     port = Multiaddr.parse(node.report["listen"][0]).port
-    assert listening == {("tcp", port), ("udp", port)}
+    web = int(node.report["http"].rpartition(":")[2])
+    assert listening == {("tcp", port), ("udp", port), ("tcp", web)}
 
 
 def test_the_homes_files_are_its_owners_alone(node: Node) -> None:
