@@ -12,9 +12,10 @@ from typing import Any, Final, Protocol
 
 from osiris_mesh.access.audit import Trail, read_filter
 from osiris_mesh.codec import FRAME, pack, unpack
-from osiris_mesh.errors import CheckFailed, Conflict, Denied, NotFound, OsirisError, UsageError
+from osiris_mesh.errors import Conflict, Denied, NotFound, OsirisError, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway.deployment import Copies, make_ready
 from osiris_mesh.gateway.views import (
     api_token_view,
     function_row,
@@ -109,6 +110,10 @@ class Functions(Protocol):
 
     def check_bundle(self, spec: FunctionSpec) -> None:
         """Check that the bundle is in the library and is what ``spec`` says of it."""
+        ...
+
+    async def spread(self, digest: bytes) -> Copies:
+        """Have a majority of the nodes that live store a bundle; Unavailable."""
         ...
 
     def instances(self, name: str) -> dict[str, int]:
@@ -262,19 +267,12 @@ class Control:
         digest = _field(body, "digest", bytes)
         entries = _entries(body)
         spec = _published(entries, digest)
-        self._functions.check_bundle(spec)
-        report = await self._functions.test(digest)
-        if not report["ok"]:
-            raise CheckFailed(
-                f"{spec.name} {spec.version} failed its tests; the version that was active stays",
-                fix="mend the function or its tests and deploy again",
-                tests=report,
-            )
+        ready = await make_ready(self._book.state, self._functions, spec, entries, _refusal)
         receipt = await self._book.propose(entries, timeout=_PROPOSE_SECONDS)
         for outcome in receipt.outcomes:
             if not outcome.accepted:
                 raise _refusal(outcome)
-        return _receipt(receipt) | {"tests": report}
+        return _receipt(receipt) | {"tests": ready.tests, "copies": ready.copies, "nodes": ready.nodes}
 
     async def _list(self, _body: dict[str, Any]) -> dict[str, Any]:
         rows = [
@@ -358,6 +356,6 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
 
 def _refusal(outcome: Outcome) -> OsirisError:
     text = f"the ledger refuses it: {outcome.reason}"
-    if outcome.code in {"author", "role", "grant"}:
+    if outcome.code in {"author", "role", "grant", "signature"}:
         return Denied(text, fix="sign with a user who may, or ask an administrator for the role", why=outcome.code)
     return Conflict(text, why=outcome.code)

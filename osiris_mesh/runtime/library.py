@@ -20,7 +20,7 @@ from osiris_mesh.errors import NotFound, OsirisError, Overloaded, RemoteProtocol
 from osiris_mesh.link.request import Audience, Request
 from osiris_mesh.link.router import Router
 from osiris_mesh.runtime.bundle import BUNDLE_LIMITS, Bundle
-from osiris_mesh.runtime.disk import write_whole
+from osiris_mesh.runtime.disk import sync_folder, write_whole
 
 __all__ = ["BundleSource", "Library", "LinkSource", "Pieces"]
 
@@ -29,6 +29,7 @@ PIECE: Final = 256 << 10
 
 _ASK: Final = Limits(size=256, depth=2, count=4)
 _UPLOADS: Final = 4
+_TAKES: Final = 8
 _DAMAGED: Final = "damaged"
 
 
@@ -67,12 +68,15 @@ class PeerLinks(Protocol):
 class BundleSource(Protocol):
     """Where a bundle that is not here comes from."""
 
-    async def fetch(self, digest: bytes) -> bytes:
+    async def fetch(self, digest: bytes, first: str = "") -> bytes:
         """Return the bundle's bytes, at most 64 MiB, not yet verified.
 
+        Args:
+            digest: Its hash.
+            first: The peer to ask before all others, or empty.
+
         Raises:
-            NotFound: Nobody has it.
-            Unavailable: Nobody could be asked.
+            Unavailable: Nobody could be asked, or nobody who could has it.
         """
         ...
 
@@ -89,9 +93,9 @@ class LinkSource:
     links: PeerLinks
     timeout_s: float = 15.0
 
-    async def fetch(self, digest: bytes) -> bytes:
+    async def fetch(self, digest: bytes, first: str = "") -> bytes:
         """Return the bundle's bytes from the first peer that has it and whose bytes are right."""
-        peers = list(self.links.peers())
+        peers = sorted(self.links.peers(), key=lambda peer: peer != first)
         reasons: list[str] = []
         for peer in peers:
             try:
@@ -106,9 +110,11 @@ class LinkSource:
             raise Unavailable(
                 f"bundle {digest.hex()} is not here and no peer is connected", fix="try again", maybe=False
             )
-        raise NotFound(
+        # Not NotFound: what is asked for is published, and may come back with a node that has it.
+        raise Unavailable(
             f"bundle {digest.hex()} is not here, and no peer could give it ({'; '.join(reasons)[:1000]})",
-            fix="deploy the function again, or start a node that has it",
+            fix="start a node that has it, or deploy the function again",
+            maybe=False,
         )
 
     async def _from(self, peer: str, digest: bytes) -> bytes:
@@ -147,6 +153,7 @@ class Library:
         self._source = source
         self._fetching: dict[bytes, asyncio.Task[Bundle]] = {}
         self._uploads = 0
+        self._takes = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, data: bytes) -> bytes:
@@ -161,7 +168,9 @@ class Library:
         with contextlib.suppress(NotFound):
             self.get(bundle.digest)
             return bundle.digest
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(self._folder)
         write_whole(path, data)
         return bundle.digest
 
@@ -198,16 +207,20 @@ class Library:
         """Forget a bundle; does nothing if it is not here."""
         self._path(digest).unlink(missing_ok=True)
 
-    async def bundle(self, digest: bytes) -> Bundle:
+    async def bundle(self, digest: bytes, *, first: str = "") -> Bundle:
         """Return a bundle, from here or else from the source; many callers share one fetch.
 
+        Args:
+            digest: Its hash.
+            first: The peer to ask before all others, or empty.
+
         Raises:
-            NotFound: Nobody has it.
-            Unavailable: It is not here and nobody could be asked.
+            NotFound: It is not here, and there is no source.
+            Unavailable: It is not here, and nobody could give it.
         """
         task = self._fetching.get(digest)
         if task is None:
-            task = asyncio.create_task(self._bundle(digest), name=f"bundle {digest.hex()[:12]}")
+            task = asyncio.create_task(self._bundle(digest, first), name=f"bundle {digest.hex()[:12]}")
             self._fetching[digest] = task
             task.add_done_callback(lambda done: self._fetched(digest, done))
         return await asyncio.shield(task)
@@ -217,13 +230,15 @@ class Library:
         return (await self.bundle(digest)).data
 
     def register(self, router: Router) -> None:
-        """Serve ``library.put`` (LOCAL) and ``library.get`` (LOCAL, MEMBER).
+        """Serve ``library.put`` (LOCAL), ``library.get`` (LOCAL, MEMBER) and ``library.take`` (MEMBER).
 
-        Both are streams. put: pieces, then the end; the answer is ``{digest}``. get: the first message is ``{digest}``,
-        the answer is pieces, then the end.
+        put and get are streams. put: pieces, then the end; the answer is ``{digest}``. get: the first message is
+        ``{digest}``, the answer is pieces, then the end. take: fetch the bundle ``{digest}`` from whoever asks; the
+        answer, ``{digest}``, means that it is verified and on disk here.
         """
         router.streaming("library.put", self._serve_put, allow=Audience.LOCAL)
         router.streaming("library.get", self._serve_get, allow=Audience.LOCAL | Audience.MEMBER)
+        router.unary("library.take", self._serve_take, allow=Audience.MEMBER)
 
     async def _serve_put(self, request: Request, stream: Pieces) -> None:
         if self._uploads >= _UPLOADS:
@@ -241,21 +256,29 @@ class Library:
         await stream.send(pack({"digest": digest}))
 
     async def _serve_get(self, request: Request, stream: Pieces) -> None:
-        asked = unpack(request.body, _ASK)
-        digest = asked.get("digest") if isinstance(asked, dict) else None
-        if not isinstance(digest, bytes) or len(digest) != 32:
-            raise UsageError("library.get needs a digest of 32 bytes")
+        digest = _asked(request)
         data = memoryview(await asyncio.to_thread(self.get, digest))
         for start in range(0, len(data), PIECE):
             await stream.send(bytes(data[start : start + PIECE]))
 
-    async def _bundle(self, digest: bytes) -> Bundle:
+    async def _serve_take(self, request: Request) -> bytes:
+        digest = _asked(request)
+        if self._takes >= _TAKES:
+            raise Overloaded(f"{_TAKES} bundles are being taken already", fix="try again", retry_after_ms=500)
+        self._takes += 1
+        try:
+            await self.bundle(digest, first=request.caller.peer)
+        finally:
+            self._takes -= 1
+        return pack({"digest": digest})
+
+    async def _bundle(self, digest: bytes, first: str) -> Bundle:
         try:
             return await asyncio.to_thread(lambda: Bundle.parse(self.get(digest)))
         except NotFound:
             if self._source is None:
                 raise
-        data = await self._source.fetch(digest)
+        data = await self._source.fetch(digest, first)
         if len(data) > BUNDLE_LIMITS.size or sha256(data).digest() != digest:
             raise RemoteProtocolError(f"what came for bundle {digest.hex()} has another hash")
         await asyncio.to_thread(self.put, data)
@@ -277,3 +300,11 @@ class Library:
         damaged.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             path.replace(damaged / path.name)
+
+
+def _asked(request: Request) -> bytes:
+    asked = unpack(request.body, _ASK)
+    digest = asked.get("digest") if isinstance(asked, dict) else None
+    if not isinstance(digest, bytes) or len(digest) != 32:
+        raise UsageError(f"{request.method} needs a digest of 32 bytes")
+    return digest

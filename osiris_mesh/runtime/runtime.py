@@ -111,8 +111,7 @@ class Runtime:
         """Have all that the first call needs on this node's disk: the bundle, verified, and its environment.
 
         Raises:
-            NotFound: Nobody has the bundle.
-            Unavailable: Its dependencies can't be installed, or its interpreter is missing.
+            Unavailable: Nobody can give the bundle, its dependencies can't be installed, or its interpreter is missing.
         """
         bundle = await self.library.bundle(digest)
         await asyncio.to_thread(find_interpreter, bundle.spec.runtime)
@@ -185,8 +184,7 @@ class Runtime:
             LimitExceeded: It went past its memory, its processor time, or the time for its start.
             DeadlineExceeded: It was not done in time.
             Overloaded: Too many calls wait already.
-            NotFound: Nobody has its bundle.
-            Unavailable: It can't be started here.
+            Unavailable: It can't be started here, or nobody can give its bundle.
         """
         del caller
         return await _run(self._pool(spec), body, deadline, headers or {})
@@ -212,8 +210,7 @@ class Runtime:
         Its processes are the tests' own and end with them: what is not published does not count as running here.
 
         Raises:
-            NotFound: Nobody has the bundle.
-            Unavailable: Its dependencies can't be installed, or its interpreter is missing.
+            Unavailable: Nobody can give the bundle, its dependencies can't be installed, or its interpreter is missing.
             OsirisError: The function can't be imported, and has no tests that would say so.
         """
         await self.prepare(digest)

@@ -115,7 +115,7 @@ async def test_a_lying_peer_is_passed_over(tmp_path: Path, closing: list[Link]) 
     full = Library(tmp_path / "1")
     full.put(one.data)
     alone = Library(tmp_path / "2", LinkSource(Peers({"liar": liar})))
-    with pytest.raises(NotFound, match="another hash"):
+    with pytest.raises(Unavailable, match="another hash"):
         await alone.fetch(one.digest)
     helped = Library(tmp_path / "3", LinkSource(Peers({"liar": liar, "b": await node(full, closing)})))
     assert await helped.fetch(one.digest) == one.data
@@ -132,7 +132,7 @@ async def test_a_peer_can_not_send_without_end(tmp_path: Path, closing: list[Lin
     link, other = await pair(router)
     closing += [link, other]
     library = Library(tmp_path, LinkSource(Peers({"a": link})))
-    with pytest.raises(NotFound, match="more than"):
+    with pytest.raises(Unavailable, match="more than"):
         await library.fetch(bytes(32))
 
 
@@ -146,7 +146,7 @@ async def test_a_silent_peer_is_given_up(tmp_path: Path, closing: list[Link]) ->
     link, other = await pair(router)
     closing += [link, other]
     library = Library(tmp_path, LinkSource(Peers({"a": link}), timeout_s=0.05))
-    with pytest.raises(NotFound, match="no answer in time"):
+    with pytest.raises(Unavailable, match="no answer in time"):
         await library.fetch(bytes(32))
 
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from osiris_mesh.errors import (
-    CheckFailed,
     Conflict,
     OsirisError,
     Overloaded,
@@ -22,8 +21,9 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.function.name import Version
+from osiris_mesh.gateway.deployment import Ready, make_ready
 from osiris_mesh.gateway.http import types
-from osiris_mesh.gateway.http.changes import prepare, propose
+from osiris_mesh.gateway.http.changes import prepare, propose, refusal
 from osiris_mesh.gateway.http.route import BUNDLE, Ask
 from osiris_mesh.ledger.kinds import Body, FunctionActivate, FunctionPublish
 from osiris_mesh.runtime.bundle import Bundle
@@ -147,14 +147,23 @@ async def _deploy(ask: Ask, built: Bundle, wanted: str | None, texts: Sequence[s
     for _ in range(_TRIES):
         bundle = built_as(version)
         try:
-            tests, height = await _publish(ask, bundle, texts)
+            ready, height = await _publish(ask, bundle, texts)
         except Conflict as error:
             # A removed function's numbers stay taken: they never mean other code again.
             if wanted is not None or error.details.get("refusal") != "exists":
                 raise
             version = str(Version.parse(version).next_patch())
             continue
-        return types.Deployed(name, version, bundle.digest.hex(), changed=True, tests=tests, height=height)
+        return types.Deployed(
+            name,
+            version,
+            bundle.digest.hex(),
+            changed=True,
+            tests=ready.tests,
+            height=height,
+            copies=ready.copies,
+            nodes=ready.nodes,
+        )
     raise Conflict(f"{name} has no free version near {version}", fix="give one in the field version")
 
 
@@ -179,18 +188,11 @@ def _plan(ask: Ask, name: str, wanted: str | None, digest_as: Callable[[str], by
     return str(max(Version.parse(version) for version in digests).next_patch()), True
 
 
-async def _publish(ask: Ask, bundle: Bundle, texts: Sequence[str] | None) -> tuple[dict[str, Any], int]:
+async def _publish(ask: Ask, bundle: Bundle, texts: Sequence[str] | None) -> tuple[Ready, int]:
     functions = ask.parts.functions
     spec: FunctionSpec = bundle.spec
     bodies: list[Body] = [FunctionPublish(spec.to_wire()), FunctionActivate(spec.name, spec.version, spec.digest)]
     entries = prepare(ask, bodies, texts)
     await functions.store(bundle.data)
-    await asyncio.to_thread(functions.check_bundle, spec)
-    report = await functions.test(bundle.digest)
-    if not report["ok"]:
-        raise CheckFailed(
-            f"{spec.name} {spec.version} failed its tests; the version that was active stays",
-            fix="mend the function or its tests and deploy again",
-            tests=report,
-        )
-    return report, (await propose(ask, entries)).height
+    ready = await make_ready(ask.parts.book.state, functions, spec, entries, refusal, ask.parts.clock)
+    return ready, (await propose(ask, entries)).height

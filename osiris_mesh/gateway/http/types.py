@@ -307,6 +307,10 @@ class Deployed(Struct):
     changed: bool
     tests: dict[str, Any] | None
     height: int | None
+    copies: int | None = None
+    """Nodes that had it on disk when it was published; the others fetch it."""
+    nodes: int | None = None
+    """Nodes that lived then."""
 
 
 class Deployment(Struct):
