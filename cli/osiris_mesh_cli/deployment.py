@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from osiris_mesh.runtime.build import Overrides
     from osiris_mesh.runtime.bundle import Bundle
 
-__all__ = ["Known", "Plan", "choose_version", "deploy", "describe", "earlier_lock"]
+__all__ = ["Known", "Plan", "choose_version", "deploy", "describe", "earlier_lock", "redeploy"]
 
 FIRST_VERSION: Final = "1.0.0"
 _TESTS_SECONDS: Final = 660.0
@@ -157,6 +157,38 @@ def deploy(
     return [
         _deploy_one(controller, bundle, version, say, busy, Bundle.make, must_exist=must_exist) for bundle in bundles
     ]
+
+
+def redeploy(
+    controller: Controller,
+    name: str,
+    limits: Mapping[str, int | bool],
+    *,
+    say: Callable[[str], None],
+    busy: Callable[[str], AbstractContextManager[object]] = _quiet,
+) -> dict[str, Any]:
+    """Deploy the active version's code anew with other limits, as the next version.
+
+    Args:
+        controller: Where.
+        name: Full name of a function.
+        limits: Fields of its specification and their new values.
+        say: Takes progress.
+        busy: Shows what takes long.
+
+    Raises:
+        NotFound: No such function, or nobody has its bundle.
+        OsirisError: Its tests fail, it is refused, or nobody answers.
+    """
+    from osiris_mesh.runtime.bundle import Bundle  # noqa: PLC0415 - only a deployment builds
+
+    described = controller.ask("function.describe", {"name": name})
+    if not described.get("digest"):
+        raise NotFound(f"{name} has no active version", fix=f"osiris-mesh rollback {name} --to VERSION")
+    there = Bundle.parse(controller.bundle(bytes.fromhex(described["digest"])))
+    spec = replace(there.spec, digest=b"", **limits)  # type: ignore[arg-type]  # names and values come from one table
+    changed = Bundle.make(spec, there.files, lock=there.lock, tests=there.tests, roots=there.roots)
+    return _deploy_one(controller, changed, None, say, busy, Bundle.make, must_exist=True)
 
 
 def earlier_lock(controller: Controller, name: str) -> bytes:

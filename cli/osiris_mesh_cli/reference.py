@@ -62,12 +62,17 @@ What `init` and `join` were told, kept in `settings.json` in the node's home; a 
 | name | default | option of `init` and `join` |
 |---|---|---|
 """
-_TAIL: Final = """
+_FUNCTION_HEAD: Final = """
 ## Of a function
 
-Limits and grants are part of a version, which never changes: give them in the file (`[tool.osiris.function]`, see the
-README) or as options of `deploy` and `update`, which make a new version.
+Limits and grants are part of a version, which never changes. Give them in the file (`[tool.osiris.function]`, see the
+README), as options of `deploy` and `update`, or with `osiris-mesh config set KEY VALUE --function NAME`, which makes a
+new version with the same code. The next deployment of the file goes by what the file says.
 
+| key | default | what it does |
+|---|---|---|
+"""
+_TAIL: Final = """
 ## Environment
 
 | variable | meaning |
@@ -139,6 +144,7 @@ def settings_page() -> str:
     """Return docs/settings.md."""
     from osiris_mesh.gateway.config_keys import DEFAULT_RULES, KEYS  # noqa: PLC0415 - brings the rules of all settings
     from osiris_mesh.node.options import NodeOptions  # noqa: PLC0415
+    from osiris_mesh_cli.function_config import defaults  # noqa: PLC0415
 
     rows = [
         f"| `{key.key}` | {key.kind} | {f'`{_cell(key.default)}`' if key.default else ''} | {_cell(key.means)} "
@@ -151,18 +157,9 @@ def settings_page() -> str:
         default = "" if item.default in {"", (), MISSING} else f"`{str(item.default).lower()}`"
         option = _NODE_OPTIONS.get(item.name, "--" + item.name.replace("_", "-"))
         node.append(f"| `{item.name}` | {default} | `{option}` |")
-    return (
-        _SETTINGS_HEAD
-        + "\n".join(rows)
-        + "\n"
-        + _RULES_HEAD
-        + "\n".join(rules)
-        + "\n"
-        + _NODE_HEAD
-        + "\n".join(node)
-        + "\n"
-        + _TAIL
-    )
+    function = [f"| `{row['key']}` | `{row['default']}` | {_cell(row['means'])} |" for row in defaults()]
+    parts = ((_SETTINGS_HEAD, rows), (_RULES_HEAD, rules), (_NODE_HEAD, node), (_FUNCTION_HEAD, function))
+    return "".join(head + "\n".join(lines) + "\n" for head, lines in parts) + _TAIL
 
 
 def write(folder: Path) -> None:

@@ -445,6 +445,53 @@ def test_unchanged_code_stays_unchanged_though_a_dependency_was_released_anew(
         assert preferred[-1] == b""
 
 
+LIMITS = {
+    "memory": 256 << 20,
+    "timeout_ms": 60_000,
+    "concurrency": 1,
+    "min_instances": 0,
+    "max_instances": 4,
+    "idle_ms": 300_000,
+}
+
+
+def test_settings_of_a_function_are_a_new_version_with_the_same_code(line: Line, tmp_path: Path) -> None:
+    ledger = Published()
+
+    def describe(body: dict[str, Any]) -> dict[str, Any]:
+        found = ledger.describe(body)
+        spec = Bundle.parse(fake.uploaded[-1]).spec
+        return found | {
+            "limits": {key: getattr(spec, key) for key in LIMITS},
+            "idempotent": spec.idempotent,
+            "network": spec.network,
+        }
+
+    methods = ledger.methods() | {"function.describe": describe}
+    with FakeController(Home(line.home), methods) as fake:
+        assert line("deploy", write(tmp_path / "math")).code == 0
+        for key, value in {"timeout": "1500ms", "memory": "64MiB", "max": "2", "idempotent": "true"}.items():
+            done = line("config", "set", key, value, "--function", "math/add", "--json")
+            assert done.code == 0, done.err
+        first, last = Bundle.parse(fake.uploaded[0]), Bundle.parse(fake.uploaded[-1])
+        assert (last.spec.version, last.spec.timeout_ms, last.spec.memory) == ("1.0.4", 1500, 64 << 20)
+        assert (last.spec.max_instances, last.spec.idempotent) == (2, True)
+        assert last.files == first.files
+        assert line("config", "get", "timeout", "--function", "math/add").out == "1.5s\n"
+        listed = {row["key"]: row for row in line("config", "list", "--function", "math/add", "--json").json["known"]}
+        assert (listed["memory"]["value"], listed["memory"]["default"]) == ("64MiB", "256MiB")
+        assert {key for key, row in listed.items() if row["is_set"]} == {"timeout", "memory", "max", "idempotent"}
+        again = line("config", "set", "max", "2", "--function", "math/add", "--json").json
+        assert (again["changed"], again["version"]) == (False, "1.0.4")
+        assert line("config", "reset", "max", "--function", "math/add", "--json").json["value"] == "4"
+        assert line("config", "reset", "--function", "math/add").code == 0
+        assert Bundle.parse(fake.uploaded[-1]).spec.timeout_ms == first.spec.timeout_ms
+        for key, value, code in (("timeout", "soon", 2), ("max", "many", 2), ("idempotent", "1", 2), ("speed", "1", 3)):
+            assert line("config", "set", key, value, "--function", "math/add").code == code
+        assert line("config", "set", "max", "0", "--function", "math/add").code == 2
+        assert line("config", "get", "speed", "--function", "math/add").code == 3
+
+
 def test_numbers_of_a_removed_function_are_passed_over(line: Line, tmp_path: Path) -> None:
     ledger = Published()
     ledger.gone = {"1.0.0", "1.0.1"}
