@@ -261,6 +261,7 @@ def _deploy_one(
             "changed": True,
             "tests": answer.get("tests"),
             "height": answer.get("height"),
+            "copies": answer.get("copies"),
         }
     raise Conflict(f"{name} has no free version near {version}", fix="give one with --version")
 
