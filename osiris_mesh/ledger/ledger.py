@@ -22,16 +22,17 @@ from osiris_mesh.ledger import views
 from osiris_mesh.ledger.applier import Applier, Committed
 from osiris_mesh.ledger.block import GENESIS_PREVIOUS, Block, Tip
 from osiris_mesh.ledger.chain import Chain
+from osiris_mesh.ledger.draft import draft
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.follow import Follower
 from osiris_mesh.ledger.kinds import Genesis
-from osiris_mesh.ledger.outcome import Receipt
+from osiris_mesh.ledger.outcome import Outcome, Receipt
 from osiris_mesh.ledger.proposals import Proposal
 from osiris_mesh.ledger.proposer import Consensus, Peers, Proposer
 from osiris_mesh.ledger.rebuild import rebuild
 from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.serve import serve
-from osiris_mesh.ledger.state import State
+from osiris_mesh.ledger.state import Context, State
 from osiris_mesh.ledger.verify import verify_folder
 from osiris_mesh.link.router import Router
 from osiris_mesh.settings.ledger import LedgerSettings
@@ -40,6 +41,8 @@ __all__ = ["Ledger"]
 
 _log = logging.getLogger(__name__)
 _SNAPSHOT: Final = Limits(size=128, depth=1, count=2)
+_FRESH_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.005
 
 
 class Ledger:
@@ -326,7 +329,50 @@ class Ledger:
             raise UsageError("nothing is proposed")
         if self.tip.height == 0 and parsed[0].kind != Genesis.KIND and self.voting():
             raise Unavailable("this mesh has no genesis yet", fix="try again in a moment", maybe=False)
-        return await self._proposer.propose(parsed, timeout=timeout, begin=self._settle_known)
+        refused = await self._surely_refused(parsed, timeout)
+        rest = [entry for at, entry in enumerate(parsed) if at not in refused]
+        if not rest:
+            return Receipt(self.tip.height, tuple(refused.values()))
+        receipt = await self._proposer.propose(rest, timeout=timeout, begin=self._settle_known)
+        if not refused:
+            return receipt
+        others = iter(receipt.outcomes)
+        return Receipt(receipt.height, tuple(refused.get(at) or next(others) for at in range(len(parsed))))
+
+    async def _surely_refused(self, entries: Sequence[Entry], timeout: float) -> dict[int, Outcome]:
+        """Return by position the entries that need no block to be refused; only a voter can be sure of any."""
+        refused = self._try(entries)
+        if not refused or not self.voting():
+            return {}
+        try:
+            async with asyncio.timeout(min(timeout, _FRESH_SECONDS)):
+                await self._catch_up()
+        except (TimeoutError, Unavailable):
+            # What they are now can't be known: the block will say.
+            return {}
+        return self._try(entries)
+
+    def _try(self, entries: Sequence[Entry]) -> dict[int, Outcome]:
+        """Return by position what would be refused now, were a block to come."""
+        if self.tip.height == 0:
+            return {}
+        state = draft(self.state)
+        context = Context(self.tip.height + 1, max(self.time_ms, self.clock.time_ms()))
+        refused = {}
+        for at, entry in enumerate(entries):
+            if self.state.first_outcome(entry.hash) is None:
+                outcome = state.apply(entry, context, trusted=True)
+                if not outcome.accepted:
+                    refused[at] = outcome
+        return refused
+
+    async def _catch_up(self) -> None:
+        """Return once everything is applied here that anybody was told is committed."""
+        raft = self._proposer.raft
+        index = await raft.read_index(timeout=_FRESH_SECONDS)
+        while raft.status().applied_index < index or self.applied < self._handed:
+            self._open().check()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _settle_known(self, proposal: Proposal) -> None:
         for at, entry in enumerate(proposal.entries):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.codec import pack, unpack
@@ -25,7 +25,7 @@ from osiris_mesh.errors import (
 )
 from osiris_mesh.ledger.block import Command
 from osiris_mesh.ledger.entry import Entry
-from osiris_mesh.ledger.outcome import Receipt
+from osiris_mesh.ledger.outcome import Outcome, Receipt
 from osiris_mesh.ledger.proposals import Proposal, Proposals
 from osiris_mesh.settings.ledger import LedgerSettings
 
@@ -50,6 +50,10 @@ class ConsensusStatus(Protocol):
         """Peer ids of the voters in force."""
 
     @property
+    def applied_index(self) -> int:
+        """Index of the last entry handed over, commands or not."""
+
+    @property
     def quorum(self) -> bool:
         """Whether writes can succeed now, as far as this node knows."""
 
@@ -67,6 +71,14 @@ class Consensus(Protocol):
         Raises:
             Unavailable: Not committed (``maybe`` False), or perhaps (``maybe`` True).
             DeadlineExceeded: Perhaps.
+        """
+        ...
+
+    async def read_index(self, *, timeout: float) -> int:
+        """Return an index; whoever has applied everything up to it has all that was acknowledged before this call.
+
+        Raises:
+            Unavailable: No leader confirmed it in time.
         """
         ...
 
@@ -97,7 +109,7 @@ class Proposer:
     Args:
         peer: This node's peer id.
         public_key: Its key: the ``container`` of the blocks it proposes.
-        raft: The engine.
+        raft: The engine, kept as an attribute.
         peers: Links to other nodes; None on a node that is alone.
         voters: Peer ids that may be voters, as far as the state says.
         settings: Bounds and pauses.
@@ -123,7 +135,7 @@ class Proposer:
         self.on_height: Callable[[str, int], None] = lambda _peer, _height: None
         self._peer = peer
         self._public_key = public_key
-        self._raft = raft
+        self.raft = raft
         self._peers = peers
         self._voters = voters
         self._settings = settings
@@ -134,7 +146,7 @@ class Proposer:
 
     def voting(self) -> bool:
         """Say whether this node is a voter now."""
-        return self._peer in self._raft.status().voters
+        return self._peer in self.raft.status().voters
 
     async def propose(self, entries: Sequence[Entry], *, timeout: float, begin: Callable[[Proposal], None]) -> Receipt:
         """Return the receipt once all entries stand in blocks applied here.
@@ -169,7 +181,7 @@ class Proposer:
             async with asyncio.timeout_at(proposal.deadline):
                 return await done
         except TimeoutError:
-            if proposal.hindrance is not None and not self._raft.status().quorum:
+            if proposal.hindrance is not None and not self.raft.status().quorum:
                 raise _unavailable(proposal, proposal.hindrance) from None
             raise DeadlineExceeded(
                 f"the ledger did not confirm in {timeout:g} s: {self._why_slow()}",
@@ -221,7 +233,7 @@ class Proposer:
         command = Command(self._public_key, self._clock.time_ms(), entries).to_wire()
         timeout = max(proposal.deadline for proposal in batch) - loop.time()
         try:
-            await self._raft.propose(command, timeout=max(timeout, 0.001))
+            await self.raft.propose(command, timeout=max(timeout, 0.001))
         except OsirisError as error:
             self._again(batch, error)
         else:
@@ -262,11 +274,15 @@ class Proposer:
                 proposal.fail(reason)
                 return
             else:
-                if type(answer) is not int:
-                    proposal.fail(RemoteProtocolError(f"{voter} answered a proposal with something else"))
+                try:
+                    height, refused = _read_answer(answer, len(proposal.entries))
+                except RemoteProtocolError as reason:
+                    proposal.fail(reason)
                     return
                 proposal.maybe = True
-                self.on_height(voter, answer)
+                self.on_height(voter, height)
+                for at, outcome in refused.items():
+                    proposal.settle(at, height, outcome)
                 return
         if not answered and loop.time() - proposal.since >= self._settings.unreachable_s:
             proposal.fail(_unavailable(proposal, error))
@@ -275,7 +291,7 @@ class Proposer:
 
     def _ask_order(self, peers: Peers) -> list[str]:
         """Return the leader if it is known, then voters, then whoever is linked; live links first, else at random."""
-        status = self._raft.status()
+        status = self.raft.status()
         voters = set(status.voters or self._voters())
         live = set(peers.peers())
         order = sorted((voters | live) - {self._peer})
@@ -298,10 +314,24 @@ class Proposer:
                 proposal.fail(error)
 
     def _why_slow(self) -> str:
-        status = self._raft.status()
+        status = self.raft.status()
         if not status.quorum:
             return "there is no quorum" if self.voting() else "no quorum is known of here"
         return "the voters are slow" if status.leader else "there is no leader"
+
+
+def _read_answer(answer: Any, count: int) -> tuple[int, dict[int, Outcome]]:
+    """Return a voter's answer: a height, and what became of entries that are refused, which need not be in a block."""
+    height, rows = answer if type(answer) is list and len(answer) == 2 else (answer, [])
+    refused: dict[int, Outcome] = {}
+    if type(height) is int and type(rows) is list and len(rows) <= count:
+        for row in rows:
+            if type(row) is not list or [type(item) for item in row] != [int, str, str] or not 0 <= row[0] < count:
+                break
+            refused[row[0]] = Outcome(accepted=False, reason=row[2], code=row[1])
+        else:
+            return height, refused
+    raise RemoteProtocolError("a voter answered a proposal with something else")
 
 
 def _lacks_quorum(error: OsirisError) -> bool:

@@ -31,7 +31,8 @@ _MAX_HEIGHT: Final = 1 << 53
 def serve(ledger: Ledger, router: Router) -> None:
     """Register the methods.
 
-    - ``ledger.propose``: ``[entry bytes…]`` -> height of the block that holds them; only a voter answers.
+    - ``ledger.propose``: ``[entry bytes…]`` -> height of the block that holds them, or, when some are refused, in it or
+      without a block, ``[height, [[position, code, reason]…]]``; only a voter answers.
     - ``ledger.tip``: ``{}`` or ``{"at": height}`` -> ``{"height", "tip"}`` and, if asked, ``"at"``: the hash there.
     - ``ledger.blocks``: ``{"from": height, "limit": n}`` -> ``{"height", "blocks": [wire form…]}``.
     - ``ledger.follow``: ``{"from": height}`` -> a stream of blocks in wire form, without end.
@@ -71,7 +72,10 @@ class _Service:
             raise Unavailable("this node does not vote", fix="ask another member", maybe=False)
         left = _MOST_SECONDS if request.deadline is None else request.deadline - ledger.clock.monotonic()
         receipt = await ledger.propose(entries, timeout=min(max(left, 0.001), _MOST_SECONDS))
-        return pack(receipt.height)
+        refused = [
+            [at, outcome.code, outcome.reason] for at, outcome in enumerate(receipt.outcomes) if not outcome.accepted
+        ]
+        return pack([receipt.height, refused] if refused else receipt.height)
 
     async def tip(self, request: Request) -> bytes:
         body = _map(request)

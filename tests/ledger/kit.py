@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from osiris_mesh.clock import FakeClock
-from osiris_mesh.errors import OsirisError
+from osiris_mesh.errors import OsirisError, Unavailable
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.peer_id import peer_id
@@ -128,6 +128,7 @@ class Status:
     leader: str | None = None
     voters: Sequence[str] = ()
     quorum: bool = True
+    applied_index: int = 0
 
 
 @dataclass
@@ -140,6 +141,7 @@ class Agreement:
     failures: list[OsirisError] = field(default_factory=list)
     lost: list[OsirisError] = field(default_factory=list)
     hold: asyncio.Event | None = None
+    stale: bool = False
 
     async def propose(self, command: bytes, *, timeout: float) -> tuple[int, int]:
         if self.hold is not None:
@@ -154,8 +156,13 @@ class Agreement:
             raise self.lost.pop(0)
         return item.term, item.index
 
+    async def read_index(self, *, timeout: float) -> int:
+        if self.stale:
+            raise Unavailable("no leader confirmed the read in time", maybe=False)
+        return len(self.log)
+
     def status(self) -> Status:
-        return Status(leader=self.voters[0] if self.voters else None, voters=self.voters)
+        return Status(self.voters[0] if self.voters else None, self.voters, applied_index=len(self.log))
 
 
 class Node:

@@ -140,6 +140,23 @@ async def test_a_follower_hears_from_its_voter_that_there_is_no_quorum(tmp_path:
         assert caught.value.details["maybe"] is False
 
 
+async def test_a_voter_refuses_a_followers_entries_without_a_block(tmp_path: Path) -> None:
+    async with town(tmp_path, 2) as it:
+        await it.add(voter=True)
+        await it.found(2)
+        follower = await it.add(voter=False)
+        await follower.ledger.wait_for(it.nodes[0].ledger.tip.height, timeout=10)
+        blocks = len(it.agreement.log)
+        bad = ConfigSet("b", "1")
+        entry = Entry.make(bad.KIND, bad.body(), follower.key, MESH, follower.clock).bytes
+        receipt = await follower.ledger.propose([entry], timeout=10)
+        assert (receipt.outcomes[0].accepted, receipt.outcomes[0].code) == (False, "role")
+        assert len(it.agreement.log) == blocks
+        receipt = await follower.ledger.propose([setting("a"), entry], timeout=10)
+        assert [outcome.accepted for outcome in receipt.outcomes] == [True, False]
+        assert len(it.agreement.log) == blocks + 1
+
+
 async def test_whom_nobody_can_hear_gives_up_before_time_is_up(tmp_path: Path) -> None:
     network = MemoryNetwork(3)
     async with town(tmp_path, 2, network=network) as it:

@@ -12,8 +12,8 @@ from osiris_mesh.codec import unpack
 from osiris_mesh.errors import DeadlineExceeded, NotFound, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.ledger.block import Command
 from osiris_mesh.ledger.entry import Entry
-from osiris_mesh.ledger.kinds import ConfigSet
-from tests.ledger.kit import ADMIN, FOUNDER, MESH, VIEWER, Agreement, Item, Node, genesis, key, until
+from osiris_mesh.ledger.kinds import ConfigSet, UserAdd
+from tests.ledger.kit import ADMIN, FOUNDER, MESH, STRANGER, VIEWER, Agreement, Item, Node, genesis, key, until
 
 
 @pytest.fixture
@@ -82,6 +82,32 @@ async def test_a_deadline_says_whether_it_may_have_happened(node: Node, error: E
         await node.ledger.propose([setting(node, "a")], timeout=0.1)
     assert caught.value.details["maybe"] is maybe
     assert node.ledger._proposer.proposals.entries == 0
+
+
+async def test_what_is_surely_refused_makes_no_block(node: Node) -> None:
+    receipt = await node.ledger.propose([setting(node, "a", VIEWER), setting(node, "b", STRANGER)], timeout=5)
+    assert [(outcome.accepted, outcome.code) for outcome in receipt.outcomes] == [(False, "author")] * 2
+    assert (receipt.height, node.ledger.tip.height, len(node.agreement.log)) == (1, 1, 1)
+    receipt = await node.ledger.propose([setting(node, "c", VIEWER), setting(node, "d")], timeout=5)
+    assert [(outcome.accepted, outcome.code) for outcome in receipt.outcomes] == [(False, "author"), (True, "")]
+    assert len(Command.from_wire(node.agreement.log[-1].command).entries) == 1
+
+
+async def test_who_can_not_be_sure_leaves_the_refusal_to_the_block(node: Node) -> None:
+    node.agreement.stale = True
+    receipt = await node.ledger.propose([setting(node, "a", VIEWER)], timeout=5)
+    assert (receipt.outcomes[0].accepted, receipt.height) == (False, 2)
+
+
+async def test_entries_that_build_on_each_other_are_tried_together(node: Node) -> None:
+    user = UserAdd(key("eve").public, "eve", "operator")
+    entries = [Entry.make(user.KIND, user.body(), ADMIN, MESH, node.clock).bytes, setting(node, "a", key("eve"))]
+    before = dict(node.ledger.state.users)
+    assert node.ledger._try([Entry.parse(entries[1])])[0].code == "author"
+    assert node.ledger._try([Entry.parse(data) for data in entries]) == {}
+    assert node.ledger.state.users == before
+    receipt = await node.ledger.propose(entries, timeout=5)
+    assert all(outcome.accepted for outcome in receipt.outcomes)
 
 
 def no_quorum() -> Unavailable:

@@ -25,6 +25,7 @@ from osiris_mesh.ledger.block import (
     read_wire,
     wire,
 )
+from osiris_mesh.ledger.draft import draft
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.kinds import (
     Body,
@@ -41,6 +42,7 @@ from osiris_mesh.ledger.kinds import (
 )
 from osiris_mesh.ledger.merkle import tree_root
 from osiris_mesh.ledger.replica import BadBlock, Replica
+from osiris_mesh.ledger.state import Context
 from tests.ledger.kit import (
     ADMIN,
     DEVELOPER,
@@ -148,6 +150,26 @@ def test_commands_are_bounded(entries: tuple[bytes, ...]) -> None:
 
 PEOPLE = [FOUNDER, ADMIN, OPERATOR, DEVELOPER, VIEWER, STRANGER, JOINER]
 VERSIONS = ["1.0.0", "1.1.0", "2.0.0"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_a_draft_says_what_will_become_of_entries_and_leaves_no_trace(seed: int) -> None:
+    rng = random.Random(seed)
+    paper = Paper().begin()
+    for at in range(12):
+        authors = (ADMIN, OPERATOR, DEVELOPER, FOUNDER, STRANGER)
+        entries = [paper.entry(any_body(rng, paper), rng.choice(authors)) for _ in range(4)]
+        before = everything(paper.replica)
+        over = draft(paper.state)
+        context = Context(paper.replica.tip.height + 1, paper.clock.time_ms())
+        tried = [over.apply(entry, context) for entry in entries]
+        assert everything(paper.replica) == before, at
+        block = paper.command([entry.bytes for entry in entries])
+        assert block is not None
+        assert tried == list(block.outcomes)
+        for name in ("members", "users", "tokens", "functions", "settings", "containers", "tombs"):
+            assert dict(getattr(over, name)) == getattr(paper.state, name)
 
 
 @settings(max_examples=60, deadline=None)
