@@ -10,7 +10,7 @@ from typing import Final
 from osiris_mesh.errors import LimitExceeded, OsirisError, WorkerDied
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.runtime.units import format_size
-from osiris_mesh.runtime.worker.control import NO_MEMORY
+from osiris_mesh.runtime.worker.control import BREEDS, NO_MEMORY
 
 __all__ = ["Exit", "obituary"]
 
@@ -73,6 +73,13 @@ def obituary(spec: FunctionSpec, ended: Exit, stderr: str) -> OsirisError:
             f"{name} has not the memory for so large a call ({format_size(spec.memory)})",
             fix="raise it with --memory, or send less",
             limit="memory",
+            stderr=stderr,
+        )
+    if code == BREEDS:
+        return WorkerDied(
+            f"the worker of {name} was ended: the call left processes that start others faster than they can be ended",
+            fix="wait for what a call starts, or end it",
+            exit_code=code,
             stderr=stderr,
         )
     return WorkerDied(

@@ -406,6 +406,8 @@ class Zygote:
             self._control = None
         process = self._process
         if process is not None:
+            if not grace_s and not self._place.sandbox.isolated:
+                grace_s = _GRACE_S  # no namespace ends with it: it has to end what left the workers' groups itself
             if not grace_s:
                 process.kill()
             threading.Thread(target=self._wait, args=(process, grace_s), name="zygote-wait", daemon=True).start()

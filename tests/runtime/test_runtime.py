@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import time
@@ -452,6 +453,78 @@ async def test_children_end_with_their_worker(bench: Bench) -> None:
     # The zygote and what wraps it are left, nothing else.
     await until(lambda: len(descendants()) <= bench.processes)
     assert process.pid in descendants()
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("kind", ["child", "orphan", "session", "unreaped"])
+async def test_children_end_with_their_call(bench: Bench, kind: str, concurrency: int) -> None:
+    source = """
+        import os, time
+        def f(kind):
+            if os.fork() == 0:
+                if kind == "unreaped":
+                    os._exit(0)
+                if kind == "session":
+                    os.setsid()
+                if kind in ("orphan", "session") and os.fork():
+                    os._exit(0)
+                time.sleep(600)
+                os._exit(0)
+            if kind in ("orphan", "session"):
+                os.wait()
+            return os.getpid()
+    """
+    spec = bench.deploy(source, concurrency=concurrency)
+    # Its answer is the proof: nobody is left by then, so the same worker goes on, however often.
+    workers = {await bench.call(spec, kind) for _ in range(20)}
+    assert len(workers) == 1
+    assert len(descendants()) == bench.processes + 1
+
+
+async def test_a_child_that_comes_back_answers_nothing(bench: Bench) -> None:
+    source = """
+        import os
+        def f(x):
+            if os.fork():
+                os.wait()
+                return x
+            return "child"
+    """
+    spec = bench.deploy(source)
+    assert [await bench.call(spec, x) for x in range(5)] == list(range(5))
+
+
+async def test_children_that_breed_end_their_worker(bench: Bench) -> None:
+    source = """
+        import os
+        def f(breed):
+            if breed and os.fork() == 0:
+                while True:  # each lives only to start the next
+                    try:
+                        if os.fork():
+                            os._exit(0)
+                    except OSError:
+                        pass
+            return "fine"
+    """
+    spec = bench.deploy(source)
+    with contextlib.suppress(WorkerDied):  # whoever is faster
+        assert await bench.call(spec, 1) == "fine"
+    assert await bench.call(spec, 0) == "fine"
+    await until(lambda: len(descendants()) <= bench.processes + 1)
+
+
+async def test_what_ran_beside_a_call_is_left_alone(bench: Bench) -> None:
+    source = """
+        import subprocess, time
+        def f(seconds):
+            return subprocess.run(["sleep", str(seconds)]).returncode
+    """
+    spec = bench.deploy(source, concurrency=4, max=1)
+    long = asyncio.ensure_future(bench.call(spec, 0.5))
+    await until(lambda: bench.runtime.here(spec).in_flight == 1)
+    assert await bench.call(spec, 0) == 0
+    assert await long == 0
 
 
 async def test_closing_leaves_no_process(new_runtime: Callable[..., Runtime], tmp_path: Path) -> None:

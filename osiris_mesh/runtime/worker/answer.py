@@ -13,6 +13,7 @@ from osiris_mesh.errors import FunctionError, LimitExceeded, OsirisError, UsageE
 from osiris_mesh.link.blocking import BlockingLink
 from osiris_mesh.link.request import Request
 from osiris_mesh.runtime.worker.failure import Frames, describe
+from osiris_mesh.runtime.worker.leftovers import Leftovers
 from osiris_mesh.runtime.worker.output import CURRENT_CALL, LineStream
 from osiris_sdk.inside import serving
 
@@ -34,6 +35,7 @@ class Answers:
 
     Attributes:
         link: Where the function's own calls go out.
+        leftovers: Ends the processes that calls leave behind; set in each worker.
         is_async: The function is an ``async def``.
     """
 
@@ -41,6 +43,7 @@ class Answers:
         self, function: Callable[..., Any], name: str, frames: Frames, memory: int, streams: tuple[LineStream, ...]
     ) -> None:
         self.link: BlockingLink | None = None
+        self.leftovers: Leftovers | None = None
         code = getattr(function, "__code__", None)
         self.is_async = bool(code is not None and code.co_flags & _CO_COROUTINE)
         self._function = function
@@ -60,6 +63,9 @@ class Answers:
             OsirisError: What the caller gets.
         """
         token = CURRENT_CALL.set(str(request.headers.get("call", "")))
+        leftovers = self.leftovers
+        assert leftovers is not None  # noqa: S101 - set before the first call
+        leftovers.began()
         try:
             args, kwargs = _arguments(request)
             with self._serving(request):
@@ -71,11 +77,15 @@ class Answers:
             raise self._error(error) from None
         finally:
             self._flush()
+            leftovers.ended()
             CURRENT_CALL.reset(token)
 
     async def on_loop(self, request: Request) -> bytes:
         """Answer one call of an ``async def`` on the running loop; raises as calling this object does."""
         CURRENT_CALL.set(str(request.headers.get("call", "")))
+        leftovers = self.leftovers
+        assert leftovers is not None  # noqa: S101 - set before the first call
+        leftovers.began()
         try:
             args, kwargs = _arguments(request)
             with self._serving(request):
@@ -85,6 +95,7 @@ class Answers:
             raise self._error(error) from None
         finally:
             self._flush()
+            leftovers.ended()
 
     def _serving(self, request: Request) -> AbstractContextManager[None]:
         assert self.link is not None  # noqa: S101 - set before the first call

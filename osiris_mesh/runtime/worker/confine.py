@@ -10,7 +10,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["become", "die_with_parent", "give_up_privileges", "hide", "limit", "limit_memory", "reserved"]
+__all__ = [
+    "become",
+    "die_with_parent",
+    "gather_orphans",
+    "give_up_privileges",
+    "hide",
+    "limit",
+    "limit_memory",
+    "reserved",
+]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -33,6 +42,11 @@ def die_with_parent() -> None:
 def give_up_privileges() -> None:
     """Let no program started from here gain rights, and gather orphans below this process."""
     _control(_PR_SET_NO_NEW_PRIVS, 1)
+    gather_orphans()
+
+
+def gather_orphans() -> None:
+    """Become the parent of whatever below this process loses its own; not inherited by a fork."""
     _control(_PR_SET_CHILD_SUBREAPER, 1)
 
 

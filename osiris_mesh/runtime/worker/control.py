@@ -25,10 +25,12 @@ from typing import Any, Final
 from osiris_mesh.codec import FRAME, pack, unpack
 from osiris_mesh.errors import RemoteProtocolError
 
-__all__ = ["NO_MEMORY", "Inbox", "frame"]
+__all__ = ["BREEDS", "NO_MEMORY", "Inbox", "frame"]
 
 NO_MEMORY: Final = 71
 """Exit code of a worker that had no memory left to receive a call."""
+BREEDS: Final = 72
+"""Exit code of a worker whose call left processes that start others faster than they can be ended."""
 
 _MAX: Final = FRAME.size
 _MAX_DESCRIPTORS: Final = 16

@@ -22,6 +22,7 @@ from osiris_mesh.runtime.worker import confine
 from osiris_mesh.runtime.worker.answer import Answers
 from osiris_mesh.runtime.worker.control import NO_MEMORY, Inbox, frame
 from osiris_mesh.runtime.worker.failure import Frames, describe
+from osiris_mesh.runtime.worker.leftovers import Leftovers
 from osiris_mesh.runtime.worker.load import load
 from osiris_mesh.runtime.worker.output import LineStream
 from osiris_mesh.runtime.worker.serve import serve
@@ -30,6 +31,7 @@ __all__ = ["main"]
 
 _STACK: Final = 8 << 20
 _BROKEN: Final = 70
+_END_S: Final = 0.3
 
 
 def main(descriptor: int) -> None:
@@ -158,6 +160,7 @@ class _Zygote:
             os.environ["HOME"] = os.environ["TMPDIR"] = folder
             concurrency = self._start["concurrency"]
             confine.limit_memory(self._start["memory"] + (_STACK * concurrency if concurrency > 1 else 0))
+            self._answers.leftovers = Leftovers(several=concurrency > 1)
             serve(socket.socket(fileno=link), self._answers, concurrency)
             code = 0
         except MemoryError:
@@ -170,12 +173,12 @@ class _Zygote:
 
     def _reap(self) -> None:
         """Report workers that ended, and end what they left behind."""
-        ended = False
+        ended = False  # a process whose children are this one's now
         while (dead := self._next_dead()) is not None:
             pid, status, usage = dead
             number = self._workers.pop(pid, None)
+            ended = True
             if number is not None:
-                ended = True
                 _remove(f"{self._start['scratch']}/{number}")
                 self._say(frame("exited", number=number, status=status, memory=usage.ru_maxrss * 1024))
         if ended:
@@ -219,7 +222,15 @@ class _Zygote:
     def _end(self) -> NoReturn:
         for pid in self._workers:
             _kill(pid)
-        self._sweep()
+        # Whoever is killed leaves its children to this process, so more than once.
+        until = time.monotonic() + _END_S
+        self._workers.clear()
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < until:
+                self._sweep()
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+                time.sleep(0.001)
         os._exit(0)
 
 
