@@ -20,6 +20,15 @@ CALLS = {"eval", "exec", "compile", "__import__"}
 WORKER = ROOT / "osiris_mesh" / "runtime" / "worker"
 
 
+SPAWNERS = {"Popen", "run", "call", "check_call", "check_output"}
+
+
+def _names_a_shell(call: ast.Call, value: ast.expr) -> bool:
+    """Say whether ``shell=`` is some other function's argument: the name of a shell, not the order to use one."""
+    callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return callee not in SPAWNERS and not (isinstance(value, ast.Constant) and value.value is True)
+
+
 def violations(path: Path, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
@@ -42,7 +51,7 @@ def violations(path: Path, tree: ast.Module) -> Iterator[str]:
                     yield f"{line}: create_subprocess_shell()"
             for keyword in node.keywords:
                 on = not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
-                if keyword.arg == "shell" and on:
+                if keyword.arg == "shell" and on and not _names_a_shell(node, keyword.value):
                     yield f"{line}: shell="
                 if keyword.arg == "verify" and not on:
                     yield f"{line}: verify=False"
