@@ -7,6 +7,7 @@ besides. The examples of ``demo`` are run by ``test_demo.py``.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -18,10 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from osiris_mesh_cli.main import root
+from osiris_mesh_cli.main import main, root
 from osiris_mesh_cli.reference import leaves
 from tests.system.harness import ENVIRONMENT, Answer, Mesh, Node, wait_until
 
@@ -108,14 +110,27 @@ class Stage:
             running.wait()
         return Answer(running.returncode, out, said + err)
 
+    def here(self, line: str) -> Answer:
+        """Run a line in this process: preparations are many, and a process for each would take longer than all else."""
+        out, err = io.StringIO(), io.StringIO()
+        own = {"OSIRIS_HOME": str(self.node.home), "XDG_CONFIG_HOME": str(self.folder / "config")}
+        with (
+            mock.patch.dict(os.environ, own),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main(shlex.split(line))
+        return Answer(code, out.getvalue(), err.getvalue())
+
     def ok(self, line: str) -> Answer:
-        answer = self.run(shlex.split(line))
+        answer = self.here(line)
         assert answer.code == 0, f"{line}: exit {answer.code}\n{answer.out}\n{answer.err}"
         return answer
 
     def may(self, line: str) -> None:
         """Run a line that need not succeed: what it takes away may not be there."""
-        self.run(shlex.split(line))
+        self.here(line)
 
     def add_numbers(self) -> None:
         """Have addNumbers with two versions, the second one active."""
