@@ -20,7 +20,7 @@ from osiris_mesh.errors import CheckFailed, NotFound, OsirisError, RemoteProtoco
 from osiris_mesh.identity.peer_id import peer_id
 from osiris_mesh.ledger import views
 from osiris_mesh.ledger.applier import Applier, Committed
-from osiris_mesh.ledger.block import GENESIS_PREVIOUS, Block, Tip
+from osiris_mesh.ledger.block import GENESIS_PREVIOUS, Block, Command, Tip
 from osiris_mesh.ledger.chain import Chain
 from osiris_mesh.ledger.draft import draft
 from osiris_mesh.ledger.entry import Entry
@@ -32,7 +32,7 @@ from osiris_mesh.ledger.proposer import Consensus, Peers, Proposer
 from osiris_mesh.ledger.rebuild import rebuild
 from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.serve import serve
-from osiris_mesh.ledger.state import Context, State
+from osiris_mesh.ledger.state import AHEAD_MS, Context, State
 from osiris_mesh.ledger.verify import verify_folder
 from osiris_mesh.link.router import Router
 from osiris_mesh.settings.ledger import LedgerSettings
@@ -413,6 +413,14 @@ class Ledger:
         if batch:
             self._handed = batch[-1].index
             self._call(Applier.take, list(batch))
+
+    def may_append(self, command: bytes) -> bool:
+        """Say, for a leader, whether another voter's command may be agreed on: well-formed, and of no time to come."""
+        try:
+            read = Command.from_wire(command)
+        except RemoteProtocolError:
+            return False
+        return read.time_ms <= self.clock.time_ms() + AHEAD_MS
 
     def take_snapshot(self, index: int, _term: int = 0) -> bytes | None:
         """Return where the ledger stood when the command at ``index`` was applied, ``[height, block hash]``.

@@ -25,9 +25,9 @@ from osiris_mesh.ledger.block import (
 from osiris_mesh.ledger.entry import Entry, entry_hash
 from osiris_mesh.ledger.merkle import Frontier, tree_root
 from osiris_mesh.ledger.outcome import Outcome
-from osiris_mesh.ledger.state import Context, State
+from osiris_mesh.ledger.state import WINDOW_MS, Context, State
 
-__all__ = ["MALFORMED", "BadBlock", "Replica"]
+__all__ = ["MALFORMED", "BadBlock", "Replica", "latest_time"]
 
 
 def _nothing(_entry_hash: bytes) -> Entry | None:
@@ -96,10 +96,10 @@ class Replica:
             command = Command.from_wire(data)
         except RemoteProtocolError:
             return None
-        time_ms = max(self.time_ms, command.time_ms)
         hashes = tuple(map(entry_hash, command.entries))
         checked = [known(digest) for digest in hashes]
         parsed = [entry or _parse(raw) for entry, raw in zip(checked, command.entries, strict=True)]
+        time_ms = min(max(self.time_ms, command.time_ms), latest_time(self.time_ms, parsed))
         if not self._may_begin(parsed[0], time_ms):
             return None
         header, frontier = self._header(peer_id(command.proposer), hashes, term, index, time_ms)
@@ -142,6 +142,8 @@ class Replica:
         if header != given:
             raise BadBlock(*_difference(given, header))
         parsed = [_parse(raw) for raw in entries]
+        if given.time_ms > latest_time(self.time_ms, parsed):
+            raise BadBlock("time", height, "its time is more than an hour after that of its newest entry")
         if not self._may_begin(parsed[0], given.time_ms):
             raise BadBlock("genesis", height, "the chain does not begin with a valid genesis")
         trusted = [unsigned is not None and at not in unsigned for at in range(len(entries))]
@@ -214,6 +216,20 @@ def _stored_form(header: Header) -> bytes:
             height=header.height,
         ) from None
     return data
+
+
+def latest_time(before: int, entries: Sequence[Entry | None]) -> int:
+    """Return the latest time a block may have, whatever its proposer's clock says.
+
+    A moment after all its entries are too old: past that, a later time refuses nothing more in this block and only
+    makes the entries of blocks to come look old.
+
+    Args:
+        before: Time of the block before.
+        entries: The block's entries; None where one is not well-formed.
+    """
+    newest = max((entry.time_ms for entry in entries if entry is not None), default=None)
+    return before if newest is None else max(before, newest + WINDOW_MS + 1)
 
 
 def _parse(raw: bytes) -> Entry | None:

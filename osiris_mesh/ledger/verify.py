@@ -22,7 +22,7 @@ from osiris_mesh.ledger.entry import Entry, entry_hash
 from osiris_mesh.ledger.merkle import Frontier, tree_root
 from osiris_mesh.ledger.outcome import Outcome
 from osiris_mesh.ledger.pages import check_pages
-from osiris_mesh.ledger.replica import MALFORMED
+from osiris_mesh.ledger.replica import MALFORMED, latest_time
 from osiris_mesh.ledger.state import Context, State
 from osiris_mesh.ledger.wal import check_log
 
@@ -136,7 +136,7 @@ class _Walk:
         self._previous: tuple[bytes, ...] = (GENESIS_PREVIOUS,)
         self._frontier: Frontier | None = Frontier()
         self._raft = (0, 0)
-        self._time_ms = 0
+        self._time_ms = self._before_ms = 0
         self._entries = 0
         self._state: State | None = None
         self._state_lost = False
@@ -241,7 +241,7 @@ class _Walk:
         if header.time_ms < self._time_ms:
             self.problem("time", "the block's time is before that of the block before")
         self._raft = (header.raft_term, header.raft_index)
-        self._time_ms = header.time_ms
+        self._before_ms, self._time_ms = self._time_ms, header.time_ms
         return leaves
 
     def _check_tree(self, header: Header, leaves: Sequence[bytes], before: Frontier) -> None:
@@ -282,9 +282,11 @@ class _Walk:
             self._state = State(header.mesh_id)
         context = Context(header.height, header.time_ms)
         self._state.forget(header.time_ms)
+        parsed: list[Entry] = []
         for at, data in enumerate(entries):
             try:
-                outcome = self._state.apply(Entry.parse(data), context)
+                parsed.append(Entry.parse(data))
+                outcome = self._state.apply(parsed[-1], context)
             except RemoteProtocolError:
                 outcome = MALFORMED
             if self._height == 1 and at == 0 and not outcome.accepted:
@@ -295,6 +297,8 @@ class _Walk:
                     f"the entry is stored as {_word(stored[at])}, by the rules it is {_word(outcome)}",
                     entry=first + at,
                 )
+        if header.time_ms > latest_time(self._before_ms, parsed):
+            self.problem("time", "the block's time is more than an hour after that of its newest entry")
 
 
 def _word(outcome: Outcome) -> str:

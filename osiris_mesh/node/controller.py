@@ -209,6 +209,7 @@ class Controller:
             on_committed=lambda batch: self.ledger.on_committed(batch),  # noqa: PLW0108 - the ledger is made later
             take_snapshot=lambda index, term: self.ledger.take_snapshot(index, term),  # noqa: PLW0108 - likewise
             install_snapshot=lambda index, term, data: self.ledger.install_snapshot(data, index, term),
+            may_append=lambda command: self.ledger.may_append(command),  # noqa: PLW0108 - likewise
             on_change=changed,
             clock=self._clock,
         )

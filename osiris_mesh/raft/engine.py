@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from osiris_mesh.clock import Clock
-from osiris_mesh.errors import Conflict, OsirisError, Unavailable
+from osiris_mesh.errors import Conflict, Denied, OsirisError, Unavailable
 from osiris_mesh.raft.configuration import COMMAND, MAX_VOTERS
 from osiris_mesh.raft.ground import syncobj, use_clock
 from osiris_mesh.raft.journal import Journal
@@ -51,6 +51,7 @@ class Engine:
         clock: Where the time is read.
         rng: Election times; seeded in simulations.
         take_snapshot: See :class:`osiris_mesh.raft.Raft`.
+        may_append: See there.
 
     Attributes:
         handed_over: Committed commands and installed snapshots of the last step, in order; the owner takes them.
@@ -71,6 +72,7 @@ class Engine:
         clock: Clock,
         rng: random.Random,
         take_snapshot: Callable[[int, int], bytes | None],
+        may_append: Callable[[bytes], bool] = lambda _command: True,
     ) -> None:
         self._peer = peer
         self._settings = settings
@@ -80,6 +82,7 @@ class Engine:
         self.journal = Journal(storage, voters)
         self._outbox = Outbox()
         self.raft = SyncObj(peer, self.journal, self._outbox, settings, rng)
+        self.raft.may_append = may_append
         self.handed_over: list[Committed | Installed] = []
         self.settled: list[Request] = []
         self._inbox: deque[tuple[str, Message]] = deque()
@@ -251,6 +254,8 @@ class Engine:
             elif failure in _TRY_AGAIN:
                 proposal.give_back()
                 self._proposals.append(proposal)
+            elif failure == _FAIL.REQUEST_DENIED:
+                self._settle(proposal, Denied("the leader does not take this command", fix="check this node's clock"))
             else:
                 self._settle(proposal, _unknown(failure))
 

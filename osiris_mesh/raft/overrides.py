@@ -67,6 +67,7 @@ class SyncObj(elections.SyncObj):
 
     Attributes:
         handed_over: What was committed or installed since the owner last emptied it, in order.
+        may_append: Says of a command another voter forwards whether this leader takes it into its log.
         round_heard: For each peer the highest read round it echoed in this term (row 17).
     """
 
@@ -99,6 +100,7 @@ class SyncObj(elections.SyncObj):
         self._read_round = 0
         self.round_heard: dict[str, int] = {}
         self.on_read_index: Callable[[Any, Message], None] = lambda _node, _message: None
+        self.may_append: Callable[[bytes], bool] = lambda _command: True
         self.handed_over: list[Committed | Installed] = []
         super().__init__(peer, journal, outbox, settings, rng)
         self._poller = _NoPoller()
@@ -171,6 +173,9 @@ class SyncObj(elections.SyncObj):
                 self._pre_vote_answer(node, message)
             case "apply_command_response":
                 self._forwarded(node, message)
+            case "apply_command" if self.__raftState == LEADER and not self.may_append(message["command"][1:]):
+                refusal = {"type": "apply_command_response", "request_id": message["request_id"]}
+                self._outbox.send(node, {**refusal, "error": _FAIL.REQUEST_DENIED})
             case "apply_command" if self.__raftState != LEADER or not self._speaks_with(node):
                 refusal = {"type": "apply_command_response", "request_id": message["request_id"]}
                 self._outbox.send(node, {**refusal, "error": _FAIL.NOT_LEADER})

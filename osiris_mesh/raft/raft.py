@@ -49,6 +49,7 @@ class Raft:
         install_snapshot: ``install_snapshot(index, term, bytes)``, called on the Raft thread in order with
             ``on_committed``: what is at or before ``index`` will not be handed over. Called again by the next
             :meth:`start` whose ``applied`` is before ``index``.
+        may_append: Called on the Raft thread of a leader with a command another voter forwards; False refuses it.
         on_change: Called on the Raft thread with the new status when role, leader, term, voters or quorum changed.
         clock: Where the time is read.
         rng: For election times.
@@ -65,6 +66,7 @@ class Raft:
         on_committed: Callable[[Sequence[Committed]], None],
         take_snapshot: Callable[[int, int], bytes | None] = lambda _index, _term: None,
         install_snapshot: Callable[[int, int, bytes], None] = lambda _index, _term, _snapshot: None,
+        may_append: Callable[[bytes], bool] = lambda _command: True,
         on_change: Callable[[RaftStatus], None] = lambda _status: None,
         clock: Clock = SYSTEM,
         rng: random.Random | None = None,
@@ -77,6 +79,7 @@ class Raft:
         self._on_committed = on_committed
         self._take_snapshot = take_snapshot
         self._install_snapshot = install_snapshot
+        self._may_append = may_append
         self._on_change = on_change
         self._clock = clock
         self._rng = rng or random.SystemRandom()
@@ -107,6 +110,7 @@ class Raft:
             clock=self._clock,
             rng=self._rng,
             take_snapshot=self._take_snapshot,
+            may_append=self._may_append,
         )
         self._status = self._engine.status()
         self._thread = threading.Thread(target=self._run, args=(self._engine,), name="raft", daemon=True)

@@ -110,6 +110,15 @@ async def test_entries_that_build_on_each_other_are_tried_together(node: Node) -
     assert all(outcome.accepted for outcome in receipt.outcomes)
 
 
+async def test_a_leader_takes_no_command_of_a_time_to_come(node: Node) -> None:
+    def command(ahead: int) -> bytes:
+        return Command(FOUNDER.public, node.clock.time_ms() + ahead, (setting(node, "a"),)).to_wire()
+
+    assert node.ledger.may_append(command(300_000))
+    assert not node.ledger.may_append(command(300_001))
+    assert not node.ledger.may_append(b"noise")
+
+
 def no_quorum() -> Unavailable:
     return Unavailable("there is no quorum: 1 of 3 voters", maybe=False, why="quorum", reachable=1, voters=3)
 

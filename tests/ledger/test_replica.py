@@ -47,6 +47,7 @@ from tests.ledger.kit import (
     ADMIN,
     DEVELOPER,
     FOUNDER,
+    HOUR,
     JOINER,
     MESH,
     OPERATOR,
@@ -170,6 +171,36 @@ def test_a_draft_says_what_will_become_of_entries_and_leaves_no_trace(seed: int)
         assert tried == list(block.outcomes)
         for name in ("members", "users", "tokens", "functions", "settings", "containers", "tombs"):
             assert dict(getattr(over, name)) == getattr(paper.state, name)
+
+
+def test_a_proposer_far_ahead_does_not_take_the_mesh_along() -> None:
+    paper = Paper().begin()
+    now = paper.clock.time_ms()
+    honest = paper.entry(ConfigSet("a", "1"), OPERATOR).bytes
+    command = Command(FOUNDER.public, now + 1000 * HOUR, (honest, b"noise")).to_wire()
+    block = paper.replica.apply(1, 50, command)
+    assert block is not None
+    assert block.header.time_ms == now + HOUR + 1
+    assert [outcome.code for outcome in block.outcomes] == ["time", "malformed"]
+    noise = paper.replica.apply(1, 51, Command(FOUNDER.public, now + 1000 * HOUR, (b"noise",)).to_wire())
+    assert noise is not None
+    assert noise.header.time_ms == now + HOUR + 1
+    paper.index = 51
+    paper.clock.advance(2)
+    assert paper.put(ConfigSet("a", "1"), OPERATOR).accepted
+
+
+def test_a_peers_block_of_a_time_far_ahead_is_refused() -> None:
+    paper = Paper().begin()
+    other = Replica(MESH)
+    for block in paper.blocks:
+        other.follow(block.wire)
+    block = paper.command([paper.entry(ConfigSet("a", "1"), OPERATOR).bytes])
+    assert block is not None
+    late = replace(block.header, time_ms=paper.clock.time_ms() + HOUR + 2)
+    with pytest.raises(BadBlock) as caught:
+        other.follow(wire(late.to_wire(), [entry.bytes for entry in block.entries if entry is not None]))
+    assert caught.value.check == "time"
 
 
 @settings(max_examples=60, deadline=None)

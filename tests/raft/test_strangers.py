@@ -10,10 +10,10 @@ import pytest
 
 from osiris_mesh.clock import FakeClock
 from osiris_mesh.codec import pack
-from osiris_mesh.errors import RemoteProtocolError
+from osiris_mesh.errors import Denied, RemoteProtocolError
 from osiris_mesh.raft import Raft
 from osiris_mesh.raft.message import MAX_NUMBER, MAX_TERM_LEAP, decode, encode
-from tests.raft.pairs import SETTINGS, Ours, append, lead
+from tests.raft.pairs import SETTINGS, Ours, append, bare, lead
 
 ABC = ("a", "b", "c")
 LAST = {"last_log_index": 1 << 40, "last_log_term": 1 << 40}
@@ -87,6 +87,31 @@ def test_a_strangers_command_is_refused_and_not_appended(clock: FakeClock) -> No
     assert answers["x"] > 0
     assert answers["b"] == 0
     assert len(node.log()) == len(end) + 1
+
+
+def test_a_leader_takes_no_command_its_owner_refuses(clock: FakeClock) -> None:
+    node = Ours("a", ABC, clock)
+    lead(node, ["b"], clock)
+    node.engine.raft.may_append = lambda command: command != b"late"
+    node.take()
+    end = len(node.log())
+    node.inject("b", {"type": "apply_command", "request_id": 5, "command": node.command(b"late")})
+    node.tick()
+    assert [message["error"] > 0 for _, message in node.take("apply_command_response")] == [True]
+    assert len(node.log()) == end
+    follower = Ours("c", ABC, clock)
+    append(follower, "a", 3, (1, 0), [])
+    follower.propose(b"late")
+    follower.tick()
+    [(_, message)] = follower.take("apply_command")
+    answer = {
+        "type": "apply_command_response",
+        "request_id": message["request_id"],
+        "error": bare.FAIL_REASON.REQUEST_DENIED,
+    }
+    follower.inject("a", answer)
+    follower.tick()
+    assert isinstance(follower.outcomes[b"late"], Denied)
 
 
 def test_who_was_elected_by_a_configuration_not_known_here_is_heard_when_the_leader_is_silent(clock: FakeClock) -> None:
