@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 _MAX_TEXT = 16_384
+_MAX_PATH = 32
+_MAX_CAUSE = 8192
 
 
 class OsirisError(Exception):
@@ -158,6 +160,9 @@ class FunctionError(OsirisError):
         type: Qualified name of the exception's class, as the function's interpreter gave it.
         message: ``str()`` of the exception.
         traceback: The function's own frames only, formatted as Python does.
+        path: Names of functions: the one called, and from call to call the one that raised; empty if not known.
+        cause: If an inner call failed and its error was let through: ``function``, ``type``, ``message`` and
+            ``traceback`` of the innermost, which type and message are those of; else empty.
     """
 
     code = "function"
@@ -167,6 +172,34 @@ class FunctionError(OsirisError):
         self.type = str(details.get("type", ""))
         self.message = str(details.get("message", ""))
         self.traceback = str(details.get("traceback", ""))
+        path, cause = details.get("path"), details.get("cause")
+        self.path = [str(name) for name in path[:_MAX_PATH]] if isinstance(path, list) else []
+        self.cause = {str(key): str(value) for key, value in cause.items()} if isinstance(cause, dict) else {}
+
+    def let_through(self, function: str, traceback: str) -> FunctionError:
+        """Return the error of ``function``, which called another one and let this error of it through.
+
+        Args:
+            function: Its name.
+            traceback: Its own frames.
+        """
+        at = self.path[-1] if self.path else "a function it called"
+        text = f"{function} failed: {at} raised {self.type}"
+        return FunctionError(
+            f"{text}: {self.message}" if self.message else text,
+            fix=self.fix,
+            type=self.type,
+            message=self.message,
+            traceback=traceback,
+            path=[function, *self.path][:_MAX_PATH],
+            cause=self.cause
+            or {
+                "function": at,
+                "type": self.type,
+                "message": self.message,
+                "traceback": self.traceback[-_MAX_CAUSE:],
+            },
+        )
 
 
 class WorkerDied(OsirisError):

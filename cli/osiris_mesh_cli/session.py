@@ -91,6 +91,9 @@ def report(error: OsirisError, *, json: bool) -> int:
     """Print an error the way every command does and return its exit code."""
     if isinstance(error, FunctionError) and error.traceback:
         sys.stderr.write(_lines(error.traceback))
+        if error.cause:
+            sys.stderr.write(_lines(f"called: {' -> '.join(error.path)}"))
+            sys.stderr.write(_lines(error.cause.get("traceback", "")))
     sys.stderr.write("error: " + _lines(error.what))
     if error.fix:
         sys.stderr.write("  fix: " + _lines(error.fix))

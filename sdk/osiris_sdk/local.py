@@ -332,12 +332,15 @@ def raised(name: str, error: BaseException) -> OsirisError:
     whole.stack = traceback.StackSummary.from_list(
         [frame for frame in whole.stack if not frame.filename.startswith(_HERE)]
     )
+    if isinstance(error, FunctionError) and error.type:
+        return error.let_through(name, "".join(whole.format(chain=False)))
     message = str(error)
     return FunctionError(
         f"{name} raised {type_name}: {message}" if message else f"{name} raised {type_name}",
         type=type_name,
         message=message,
         traceback="".join(whole.format(chain=False)),
+        path=[name],
     )
 
 

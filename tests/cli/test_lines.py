@@ -194,6 +194,19 @@ def test_a_functions_traceback_is_shown_on_stderr(capsys: pytest.CaptureFixture[
     assert caught.err == "Traceback…\n  here\nerror: ValueError: no\n"
 
 
+def test_an_error_let_through_shows_whose_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    inner = errors.FunctionError("", type="ValueError", message="no", traceback="inner frames\n", path=["a/inner"])
+    error = inner.let_through("a/middle", "middle frames\n").let_through("a/outer", "outer frames\n")
+    report(error, json=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "outer frames",
+        "called: a/outer -> a/middle -> a/inner",
+        "inner frames",
+        "error: a/outer failed: a/inner raised ValueError: no",
+    ]
+    assert errors.OsirisError.from_wire(error.to_wire()).details == error.details
+
+
 def test_a_traceback_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     error = errors.FunctionError("\x1b[2Jgone", traceback="a\n\x1b]0;title\x07b\n\tc")
     report(error, json=False)

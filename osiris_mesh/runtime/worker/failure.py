@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
 from osiris_mesh.errors import FunctionError, LimitExceeded, OsirisError
 
@@ -63,7 +64,7 @@ class Frames:
             yield frame
 
 
-def describe(error: BaseException, frames: Frames, what: str, memory: int) -> OsirisError:
+def describe(error: BaseException, frames: Frames, what: str, memory: int, *, function: str = "") -> OsirisError:
     """Return what the caller is told.
 
     Args:
@@ -71,6 +72,7 @@ def describe(error: BaseException, frames: Frames, what: str, memory: int) -> Os
         frames: Which frames are its own.
         what: What failed, for the text: the function's name, or its import.
         memory: Bytes it may use, for the text.
+        function: The function's name, if it was the function that raised.
     """
     if isinstance(error, MemoryError):
         return LimitExceeded(
@@ -79,6 +81,8 @@ def describe(error: BaseException, frames: Frames, what: str, memory: int) -> Os
             limit="memory",
             traceback=frames.text(error),
         )
+    if isinstance(error, FunctionError) and error.type and function:
+        return error.let_through(function, frames.text(error))
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
@@ -87,9 +91,11 @@ def describe(error: BaseException, frames: Frames, what: str, memory: int) -> Os
         message = str(error)[:_MAX_MESSAGE]
     except Exception as broken:  # noqa: BLE001 - an exception's own __str__ may raise anything
         message = f"(its text can't be shown: {type(broken).__name__})"
+    path: dict[str, Any] = {"path": [function]} if function else {}
     return FunctionError(
         f"{what} raised {name}: {message}"[:_MAX_MESSAGE] if message else f"{what} raised {name}",
         type=name[:200],
         message=message,
         traceback=frames.text(error),
+        **path,
     )
