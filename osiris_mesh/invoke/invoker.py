@@ -40,6 +40,9 @@ __all__ = ["Access", "Invoker", "Peers", "Runner"]
 
 _CALLERS: Final = Audience.LOCAL | Audience.CLIENT | Audience.MEMBER | Audience.FUNCTION
 _MAX_CALLER: Final = 128
+_MAX_CALL: Final = 64
+_MORE_TIME: Final = "give the call more time: osiris-mesh call --timeout, or the SDK's option timeout"
+_HIGHER_LIMIT: Final = "raise the function's own limit: osiris-mesh deploy --timeout"
 _log = logging.getLogger("osiris.invoke")
 
 Answered = Callable[[Reply, bytes, dict[str, Any] | None, float], None]
@@ -66,7 +69,7 @@ class Runner(Protocol):
             body: Opaque.
             done: Called once with the answer or the error, unless the call was given up.
             deadline: Monotonic seconds.
-            headers: ``depth`` and ``version``.
+            headers: ``depth``, ``version`` and ``call``, the call's id.
             caller: For whom.
 
         Returns:
@@ -119,6 +122,7 @@ class _Call:
     __slots__ = (
         "answered",
         "began",
+        "call_id",
         "caller",
         "details",
         "ends",
@@ -133,6 +137,7 @@ class _Call:
 
     def __init__(self, spec: FunctionSpec, caller: Caller, began: float, ends: float) -> None:
         self.spec = spec
+        self.call_id = ""
         self.caller = caller
         self.began = began
         self.ends = ends
@@ -193,6 +198,8 @@ class Invoker:
         self._clock = clock
         self._rng = rng
         self._in_flight = 0
+        self._run_id = f"{rng.getrandbits(32):08x}."
+        self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def register(self, router: Router) -> None:
@@ -250,7 +257,7 @@ class Invoker:
             ok = True
         except OsirisError as error:
             call.failure = error.code
-            raise
+            raise _told(call, error) from None
         finally:
             elapsed = self._end(call, ok=ok)
         return _answer(result, facts, elapsed)
@@ -273,12 +280,16 @@ class Invoker:
             )
         began = self._clock.monotonic()
         call = _Call(spec, caller, began, earliest(began, deadline, spec.timeout_ms))
-        call.onward = {"depth": _depth(headers, settings.max_depth), "version": spec.version}
+        self._count += 1
+        call.call_id = call_id = f"{self._run_id}{self._count:x}"
+        call.onward = {"depth": _depth(headers, settings.max_depth), "version": spec.version, "call": call_id}
         trace = headers.get(HEADER)
         call.details = headers.get("details") is True
         call.idempotent = spec.idempotent or headers.get("idempotent") is True
         if call.ends <= began:
-            raise DeadlineExceeded(f"the time for {spec.name} was over before it began")
+            raise DeadlineExceeded(
+                f"the time for {spec.name} was over before it began", fix=_MORE_TIME, reason="caller"
+            )
         if caller.audience is Audience.FUNCTION:
             call.resume = self._runner.pause(caller)
         if trace is not None or self._tracer is not None:
@@ -353,7 +364,7 @@ class Invoker:
                         result = await _recorded(
                             runner.run(spec, body, deadline=call.ends, headers=headers, caller=call.caller), span
                         )
-                        return result, self._facts(spec, warm=warm) if call.details else None
+                        return result, self._facts(spec, call.call_id, warm=warm) if call.details else None
                     case Forward(peer):
                         return await self._forward(peer, call, body)
                     case Failed(error):
@@ -380,8 +391,8 @@ class Invoker:
             raise RemoteProtocolError(f"{peer} answered a call without its details")
         return parts[1], parts[0]
 
-    def _facts(self, spec: FunctionSpec, *, warm: bool) -> dict[str, Any]:
-        return {"node": self._me, "version": spec.version, "warm": warm}
+    def _facts(self, spec: FunctionSpec, call_id: str, *, warm: bool) -> dict[str, Any]:
+        return {"node": self._me, "version": spec.version, "warm": warm, "call": call_id}
 
     async def run_here(self, request: Request) -> bytes:
         """Serve ``call.run``: run exactly the named version on this node; never forwards.
@@ -397,7 +408,10 @@ class Invoker:
         spec = next((spec for spec in self._ledger.versions(name) if spec.version == version), None)
         if spec is None or spec.digest != headers.get("digest"):
             raise NotFound(f"{name} {version} is not known on this node yet", name=name)
-        onward = {"depth": _depth(headers, self._settings.max_depth), "version": version}
+        call_id = headers.get("call")
+        if not (type(call_id) is str and len(call_id) <= _MAX_CALL and call_id.isprintable()):
+            call_id = ""
+        onward = {"depth": _depth(headers, self._settings.max_depth), "version": version, "call": call_id}
         span: Span | None = None
         parent = checked(headers.get(HEADER))
         if self._tracer is not None:
@@ -424,7 +438,7 @@ class Invoker:
             )
         finally:
             self._in_flight -= 1
-        return pack([self._facts(spec, warm=warm), result]) if details else result
+        return pack([self._facts(spec, call_id, warm=warm), result]) if details else result
 
     def _full(self) -> Overloaded:
         self.refused += 1
@@ -488,7 +502,7 @@ class Invoker:
                 span.end("" if isinstance(answer, bytes) else answer.code)
             if isinstance(answer, bytes):
                 elapsed = self._end(call, ok=True)
-                facts = self._facts(call.spec, warm=True) if call.details else None
+                facts = self._facts(call.spec, call.call_id, warm=True) if call.details else None
                 call.answered(reply, answer, facts, elapsed)
                 return
             life = self._life(call)
@@ -499,7 +513,7 @@ class Invoker:
             else:
                 call.failure = end.error.code
                 self._end(call, ok=False)
-                reply.fail(end.error)
+                reply.fail(_told(call, end.error))
 
         try:
             give_up = self._runner.begin(call.spec, body, done, deadline=call.ends, headers=onward, caller=call.caller)
@@ -542,7 +556,7 @@ class Invoker:
             call.answered(reply, result, facts, self._clock.monotonic() - call.began)
         except OsirisError as error:
             call.failure = error.code
-            reply.fail(error)
+            reply.fail(_told(call, error))
         except asyncio.CancelledError:
             reply.fail(Unavailable(f"the call of {call.spec.name} was stopped", maybe=True))
             raise
@@ -568,6 +582,18 @@ class Invoker:
         if self._access is not None and not self._access.may_resolve(request.caller, name):
             raise _denied("resolve", name)
         return pack(self.resolve(name))
+
+
+def _told(call: _Call, error: OsirisError) -> OsirisError:
+    """Return what the caller is told: whose time it was that ran out, and where more is to be had."""
+    if not isinstance(error, DeadlineExceeded) or error.details.get("reason") == "busy":
+        return error
+    spec = call.spec
+    own = call.ends - call.began >= spec.timeout_ms / 1000 - 1e-6
+    # A node that did not answer at all is a link's finding, which knows of no function.
+    what = error.what if spec.name in error.what else f"{spec.name}@{spec.version} was not done in time"
+    details = {**error.details, "reason": "function" if own else "caller"}
+    return DeadlineExceeded(what, fix=_HIGHER_LIMIT if own else _MORE_TIME, **details)
 
 
 def _denied(what: str, name: str) -> Denied:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from osiris_mesh.errors import (
     DeadlineExceeded,
@@ -65,10 +66,20 @@ class Failed:
 Place = RunHere | Forward | Failed
 
 
+_TELL_S: Final = 0.03
+_TELL_PART: Final = 0.03
+
+
 def earliest(now: float, deadline: float | None, timeout_ms: int) -> float:
-    """Return when a call must be over: the caller's deadline or the function's own limit, whichever comes first."""
+    """Return when a call must be over: the caller's deadline or the function's own limit, whichever comes first.
+
+    The caller's is taken a little earlier (3 %, at most 30 ms), so that he still hears what the time was spent on, and
+    a function that called another one can end by itself.
+    """
     own = now + timeout_ms / 1000
-    return own if deadline is None or own < deadline else deadline
+    if deadline is None or own < deadline:
+        return own
+    return deadline - min(_TELL_S, (deadline - now) * _TELL_PART)
 
 
 class CallLife:

@@ -26,6 +26,7 @@ from osiris_mesh.runtime.instances import Effect, Fail, Instance, Instances, Poo
 from osiris_mesh.runtime.instances import Run as RunNow
 from osiris_mesh.runtime.obituary import Exit, obituary
 from osiris_mesh.runtime.units import format_time
+from osiris_mesh.runtime.worker.control import INHERITED
 from osiris_mesh.runtime.zygotes import Worker, Zygote
 from osiris_mesh.settings.runtime import RuntimeSettings
 
@@ -124,7 +125,7 @@ class Run:
                 done(answer)
         elif isinstance(answer, Unavailable | RemoteProtocolError) and self._worker is not None:
             self._lost()
-        elif isinstance(answer, DeadlineExceeded):
+        elif isinstance(answer, DeadlineExceeded) and answer.details.get("reason") != INHERITED:
             self._finish(self._too_late())
             self._pool.overdue(instance, "a call ran past its deadline")
         else:
@@ -151,7 +152,9 @@ class Run:
         self._pool.core.cancel(self)
         self._finish(
             DeadlineExceeded(
-                f"no instance of {self._pool.spec.name} was free before the deadline", fix="try again, or raise --max"
+                f"no instance of {self._pool.spec.name} was free before the deadline",
+                fix="call again, or allow more instances: osiris-mesh deploy --max",
+                reason="busy",
             )
         )
 
@@ -160,7 +163,7 @@ class Run:
         limit = format_time(spec.timeout_ms)
         return DeadlineExceeded(
             f"{spec.name}@{spec.version} was not done in time (its own limit is {limit})",
-            fix="give the call more time, or raise --timeout",
+            fix="give the call more time, or raise its own limit: osiris-mesh deploy --timeout",
             limit_ms=spec.timeout_ms,
         )
 

@@ -154,9 +154,9 @@ class Talks:
                 self._cache.drop(name)
                 raise
             except DeadlineExceeded as error:
-                if resolved.name in error.what:
+                if resolved.name in error.what or error.fix or error.details:
                     raise
-                # The link speaks of its method; the caller of his function.
+                # The link's own finding, which speaks of its method; the caller of his function.
                 raise _too_late(resolved, options) from None
         raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
 
@@ -185,10 +185,14 @@ def _packed(resolved: Resolved, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 def _too_late(resolved: Resolved, options: Options) -> DeadlineExceeded:
-    if options.timeout is None:
-        return DeadlineExceeded(f"{resolved.name} was not done in its time", fix="see: osiris-mesh logs")
+    if options.timeout is None or options.timeout > resolved.timeout_ms / 1000 + GRACE_S:
+        return DeadlineExceeded(
+            f"{resolved.name} was not done in its time, and the controller did not say why",
+            fix="see: osiris-mesh logs; its own limit is set with: osiris-mesh deploy --timeout",
+        )
     return DeadlineExceeded(
-        f"{resolved.name} was not done in {options.timeout:g} s", fix="give it more time with the option timeout"
+        f"{resolved.name} was not done in {options.timeout:g} s",
+        fix="give it more time: osiris-mesh call --timeout, or the option timeout",
     )
 
 

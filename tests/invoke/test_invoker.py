@@ -106,7 +106,10 @@ async def test_details_come_when_asked_for(bench: Bench, fast: bool) -> None:
     facts, result = unpack(await call(await bench.link(), details=True))
     assert unpack(result) == 5
     assert facts.pop("elapsed_us") >= 0
-    assert facts == {"node": "me", "version": "1.0.0", "warm": True}
+    call_id = bench.runner.runs[-1]["call"]
+    assert facts == {"node": "me", "version": "1.0.0", "warm": True, "call": call_id}
+    again, _ = unpack(await call(await bench.link(), details=True))
+    assert len({"", call_id, again["call"], bench.runner.runs[-1]["call"]}) == 3
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -368,8 +371,12 @@ async def test_call_run_runs_that_version_here_and_nowhere_else(bench: Bench) ->
     assert unpack(await run_here(member, bench, depth=2)) == 5
     assert bench.runner.runs[-1]["depth"] == 2
     assert bench.runner.runs[-1]["caller"].name == "uid:7"
-    facts, _ = unpack(await run_here(member, bench, details=True))
-    assert facts == {"node": "me", "version": "1.0.0", "warm": False}
+    facts, _ = unpack(await run_here(member, bench, details=True, call="c.7"))
+    assert facts == {"node": "me", "version": "1.0.0", "warm": False, "call": "c.7"}
+    assert bench.runner.runs[-1]["call"] == "c.7"
+    for bad in (7, "a\x1fb", "x" * 65):
+        await run_here(member, bench, call=bad)
+        assert bench.runner.runs[-1]["call"] == ""
     with pytest.raises(NotFound):
         await run_here(member, bench, version="9.0.0")
     with pytest.raises(NotFound):

@@ -202,6 +202,8 @@ def test_a_node_behind_is_not_told_as_not_found() -> None:
     assert end.error.details["maybe"] is False
 
 
-@pytest.mark.parametrize(("deadline", "expected"), [(None, 101.0), (100.5, 100.5), (500.0, 101.0)])
+@pytest.mark.parametrize(("deadline", "expected"), [(None, 101.0), (100.5, 100.485), (500.0, 101.0), (99.0, 99.03)])
 def test_the_earlier_limit_counts(deadline: float | None, expected: float) -> None:
-    assert earliest(100.0, deadline, 1000) == expected
+    # The caller's a little earlier, so that he is told why.
+    assert earliest(100.0, deadline, 1000) == pytest.approx(expected)
+    assert earliest(100.0, 200.0, 1_000_000) == pytest.approx(199.97)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import types
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from osiris_mesh.codec import VALUE, pack, unpack
-from osiris_mesh.errors import FunctionError, LimitExceeded, OsirisError, UsageError
+from osiris_mesh.errors import DeadlineExceeded, FunctionError, LimitExceeded, OsirisError, UsageError
 from osiris_mesh.link.blocking import BlockingLink
 from osiris_mesh.link.request import Request
+from osiris_mesh.runtime.worker.control import INHERITED
 from osiris_mesh.runtime.worker.failure import Frames, describe
 from osiris_mesh.runtime.worker.leftovers import Leftovers
 from osiris_mesh.runtime.worker.output import CURRENT_CALL, LineStream
@@ -21,6 +23,9 @@ __all__ = ["Answers"]
 
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _CO_COROUTINE: Final = 0x80
+_MAX_WHAT: Final = 4096
+_SLACK_S: Final = 0.1
+"""A function's own call is told a little before the deadline both share (``invoke/life.py``)."""
 
 
 class Answers:
@@ -74,7 +79,7 @@ class Answers:
                     result = wait(result)
             return self._encode(result)
         except BaseException as error:  # noqa: BLE001 - whatever a function raises belongs to its caller
-            raise self._error(error) from None
+            raise self._error(error, request) from None
         finally:
             self._flush()
             leftovers.ended()
@@ -92,7 +97,7 @@ class Answers:
                 result = await self._function(*args, **kwargs)
             return self._encode(result)
         except BaseException as error:  # noqa: BLE001 - whatever a function raises belongs to its caller
-            raise self._error(error) from None
+            raise self._error(error, request) from None
         finally:
             self._flush()
             leftovers.ended()
@@ -112,10 +117,15 @@ class Answers:
             with contextlib.suppress(OSError):  # the function may have closed them
                 stream.flush()
 
-    def _error(self, error: BaseException) -> OsirisError:
+    def _error(self, error: BaseException, request: Request) -> OsirisError:
         if isinstance(error, _Answered):
             return error.error
-        return describe(error, self._frames, self._name, self._memory)
+        if isinstance(error, DeadlineExceeded) and _over(request):
+            # Its caller's time ran out while a call of its own did: that is the caller's deadline, no exception.
+            return DeadlineExceeded(
+                f"{self._name} was not done in time, waiting: {error.what}"[:_MAX_WHAT], reason=INHERITED
+            )
+        return describe(error, self._frames, self._name, self._memory, function=self._name)
 
     def _encode(self, result: Any) -> bytes:
         if type(result) not in _SCALARS:
@@ -143,6 +153,7 @@ class Answers:
                 type="TypeError",
                 message=message,
                 traceback="",
+                path=[self._name],
             )
         )
 
@@ -153,6 +164,11 @@ class _Answered(Exception):
     def __init__(self, error: OsirisError) -> None:
         super().__init__(error.what)
         self.error = error
+
+
+def _over(request: Request) -> bool:
+    """Say whether the time for a call is over, or as good as."""
+    return request.deadline is not None and time.monotonic() > request.deadline - _SLACK_S
 
 
 def _arguments(request: Request) -> tuple[list[Any], dict[str, Any]]:

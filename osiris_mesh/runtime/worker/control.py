@@ -25,8 +25,10 @@ from typing import Any, Final
 from osiris_mesh.codec import FRAME, pack, unpack
 from osiris_mesh.errors import RemoteProtocolError
 
-__all__ = ["BREEDS", "NO_MEMORY", "Inbox", "frame"]
+__all__ = ["BREEDS", "INHERITED", "NO_MEMORY", "Inbox", "frame"]
 
+INHERITED: Final = "inherited"
+"""``reason`` in a worker's ``DeadlineExceeded``: it has ended, and a call of its own ran out of the shared time."""
 NO_MEMORY: Final = 71
 """Exit code of a worker that had no memory left to receive a call."""
 BREEDS: Final = 72
