@@ -1,0 +1,199 @@
+/** What a call carries: JSON's types, bytes, and the floats JSON lacks. Bytes arrive as `Uint8Array`. */
+export type Value =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | ArrayBuffer
+  | ArrayBufferView
+  | readonly Value[]
+  | { readonly [key: string]: Value | undefined };
+
+declare class Keywords {
+  readonly values: { readonly [name: string]: Value | undefined };
+  private constructor();
+}
+
+/** Mark the last argument of a call as arguments by keyword: `mesh.call("a/b", 1, kwargs({ strength: 0.8 }))`. */
+export function kwargs(values: { readonly [name: string]: Value | undefined }): Keywords;
+
+export type Argument = Value | Keywords;
+
+export interface Options {
+  /** Milliseconds for a whole call; otherwise the function's own limit holds. */
+  timeoutMs?: number;
+  /** A call may be repeated elsewhere if a node dies under it. */
+  idempotent?: boolean;
+  /** `1.4.2`, `1.4`, `^1.4`, `~1.4.2`. */
+  version?: string;
+  /** Gives up what is under way. */
+  signal?: AbortSignal;
+}
+
+export interface Where extends Options {
+  /** `https://HOST:PORT`, or several; `http://` to this machine only. */
+  url: string | readonly string[];
+  /** API token, `osa1…`. */
+  token: string;
+  /** Used instead of the global one. */
+  fetch?: typeof fetch;
+}
+
+export interface Parameter {
+  name: string;
+  kind: "positional_only" | "positional_or_keyword" | "var_positional" | "keyword_only" | "var_keyword";
+  required: boolean;
+  type: string;
+}
+
+export interface Resolved {
+  name: string;
+  version: string;
+  digest: string;
+  signature: { text: string; parameters: Parameter[]; returns: string };
+  description: string;
+  timeoutMs: number;
+  idempotent: boolean;
+}
+
+export interface FunctionRow {
+  name: string;
+  versions: string[];
+  active: string | null;
+  instances: number;
+  description: string;
+}
+
+export interface Detailed<T> {
+  result: T;
+  node: string;
+  version: string;
+  warm: boolean;
+  elapsedUs: number;
+}
+
+export interface LogLine {
+  function: string;
+  time_ms: number;
+  version: string;
+  call: string;
+  stream: string;
+  text: string;
+}
+
+export interface MeshEvent {
+  name: string;
+  sequence: number;
+  time_ms: number;
+  fields: { [key: string]: unknown };
+}
+
+export interface RemoteFunction<T = unknown> {
+  (...args: Argument[]): Promise<T>;
+  readonly signature: string;
+  readonly description: string;
+}
+
+/** Calls with fixed options; `mesh.options` makes one. */
+export class Calls {
+  protected constructor(gateway: unknown, options: Options);
+  /** Return the same with other options; what is not given stays as it is. */
+  options(options: Options): Calls;
+  /**
+   * Call a function and return its result; every argument goes to the function.
+   * @throws {UsageError} The arguments don't fit its signature; nothing ran.
+   * @throws {FunctionError} The function raised.
+   */
+  call<T = unknown>(name: string, ...args: Argument[]): Promise<T>;
+  /** The same as `call`. */
+  callFunction<T = unknown>(name: string, ...args: Argument[]): Promise<T>;
+  /** Call a function and return its result with what is known of the call. */
+  detailed<T = unknown>(name: string, ...args: Argument[]): Promise<Detailed<T>>;
+  /** Call a function once for each item and yield the results in the items' order. */
+  map<T = unknown>(
+    name: string,
+    items: Iterable<Value> | AsyncIterable<Value>,
+    options?: { concurrency?: number },
+  ): AsyncGenerator<T, void, undefined>;
+  /** Return a function of the mesh as a JavaScript function. */
+  function<T = unknown>(name: string): Promise<RemoteFunction<T>>;
+  /** Return which version a name means, and its signature. */
+  resolve(name: string): Promise<Resolved>;
+  /** Ask for something below `/v1`. */
+  get(path: string): Promise<{ [key: string]: unknown }>;
+}
+
+/** A mesh, through its gateways. */
+export class Mesh extends Calls {
+  constructor(where: Where);
+  list(): Promise<FunctionRow[]>;
+  describe(name: string): Promise<FunctionRow & { [key: string]: unknown }>;
+  status(): Promise<{ [key: string]: unknown }>;
+  /** Yield what functions printed on the node that answers; with `follow`, without end. */
+  logs(
+    name?: string,
+    options?: { tail?: number; sinceMs?: number; follow?: boolean; signal?: AbortSignal },
+  ): AsyncGenerator<LogLine, void, undefined>;
+  /** Yield events of the mesh as they happen; a stream that breaks goes on where it was. */
+  events(options?: {
+    names?: readonly string[];
+    after?: number;
+    signal?: AbortSignal;
+  }): AsyncGenerator<MeshEvent, void, undefined>;
+  /** End what is under way; nothing more can be asked. */
+  close(): void;
+}
+
+/** The root of all errors of the mesh. */
+export class OsirisError extends Error {
+  static code: string;
+  constructor(what: string, more?: { fix?: string; details?: Record<string, unknown>; cause?: unknown });
+  /** A stable word for this kind of error. */
+  get code(): string;
+  /** What happened, to what, and why. */
+  what: string;
+  /** What to do next; empty if there is nothing. */
+  fix: string;
+  /** Attributes for programs. */
+  details: Record<string, unknown>;
+}
+
+/** The request itself is wrong, arguments that don't fit a signature included. */
+export class UsageError extends OsirisError {}
+/** The request contradicts what is already there. */
+export class Conflict extends OsirisError {}
+/** Nothing has that name. */
+export class NotFound extends OsirisError {}
+/** Nobody can serve the request now. */
+export class Overloaded extends OsirisError {
+  get retryAfterMs(): number | undefined;
+}
+/** The caller's time ran out before an answer came. */
+export class DeadlineExceeded extends OsirisError {}
+/** The caller may not do this. */
+export class Denied extends OsirisError {}
+/** No quorum, or nobody can be reached. */
+export class Unavailable extends OsirisError {
+  /** False when the request surely took no effect. */
+  get maybe(): boolean;
+}
+/** The function raised. */
+export class FunctionError extends OsirisError {
+  /** The exception's class, as the function's interpreter gave it. */
+  get type(): string;
+  /** The exception's own text. */
+  get remoteMessage(): string;
+  /** The function's own frames. */
+  get traceback(): string;
+}
+/** The process that ran the function ended under the call. */
+export class WorkerDied extends OsirisError {}
+/** The function went past one of its limits. */
+export class LimitExceeded extends OsirisError {}
+/** A check did not hold. */
+export class CheckFailed extends OsirisError {}
+/** Bytes that do not follow a protocol. */
+export class ProtocolError extends OsirisError {}
+/** A defect of the mesh, or an error of a kind this version does not know. */
+export class InternalError extends OsirisError {}
