@@ -324,15 +324,6 @@ class Instances:
                 surplus -= 1
         return effects + self._grow(now)
 
-    def next_tick(self) -> float | None:
-        """Return when ``tick`` next has something to do, seconds; None while nothing is due."""
-        due: list[float] = []
-        if self.count > self.minimum:
-            due += [one.since + self.limits.idle_s for one in self._free if one.in_flight == 0]
-        if self._shortage() > 0:
-            due.append(self._no_start_before)
-        return min(due, default=None)
-
     def drain(self, now: float) -> list[Effect]:
         """Take no further instance into use; those without a call stop now, the others after their calls."""
         self._draining = True

@@ -527,21 +527,24 @@ async def test_what_ran_beside_a_call_is_left_alone(bench: Bench) -> None:
     assert await long == 0
 
 
-async def test_closing_leaves_no_process(new_runtime: Callable[..., Runtime], tmp_path: Path) -> None:
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+async def test_closing_leaves_no_process(new_runtime: Callable[..., Runtime], tmp_path: Path, sandbox: str) -> None:
     source = """
         import os, time
         def f(seconds):
             if os.fork() == 0:
                 os.setsid()
+                if os.fork() == 0:
+                    os.setsid()
                 time.sleep(600)
             time.sleep(seconds)
     """
-    async with new_runtime() as runtime:
+    async with new_runtime(sandbox=sandbox) as runtime:
         bench = Bench(tmp_path, runtime)
         spec = bench.deploy(source)
         task = asyncio.ensure_future(bench.call(spec, 600))
         await until(lambda: runtime.here(spec).in_flight == 1)
-        await until(lambda: len(descendants()) >= bench.processes + 2)
+        await until(lambda: len(descendants()) >= bench.processes + 3)
         witness = Witness()
         await runtime.close()
         await witness.all_end()
