@@ -52,6 +52,11 @@ def _rates(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _times(value: dict[str, Any]) -> str:
+    mean, half, most = (f"{value[time] / 1000:.2f} ms" for time in ("mean_us", "p50_us", "p99_us"))
+    return f"mean {mean}, half of the calls within {half}, 99 % within {most}"
+
+
 def _text(value: dict[str, Any]) -> str:
     facts = pairs(
         [
@@ -61,7 +66,7 @@ def _text(value: dict[str, Any]) -> str:
             ("waiting", value["queued"]),
             ("calls/s", value["calls_per_s"]),
             ("errors/s", value["errors_per_s"]),
-            ("mean", f"{value['mean_us'] / 1000:.2f} ms" if value["mean_us"] else "no call yet through this node"),
+            ("time", _times(value) if value["calls"] else "no call yet through this node"),
             ("calls", f"{value['calls']}, {value['errors']} of them failed; through this node since it started"),
         ]
     )

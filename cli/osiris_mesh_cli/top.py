@@ -75,7 +75,7 @@ def _text(value: dict[str, Any]) -> str:
             row["queued"],
             row["calls_per_s"],
             row["errors_per_s"],
-            round(row["mean_us"] / 1000, 2),
+            *(round(row[time] / 1000, 2) for time in ("mean_us", "p50_us", "p99_us")),
             row["calls"],
         ]
         for row in value["functions"]
@@ -88,7 +88,19 @@ def _text(value: dict[str, Any]) -> str:
             table(["NODE", "STATE", "VOTES", "CPU", "MEMORY", "DISK FREE", "INSTANCES", "RUNNING", "WAITING"], nodes),
             "",
             table(
-                ["FUNCTION", "VERSION", "INSTANCES", "RUNNING", "WAITING", "CALLS/S", "ERRORS/S", "MEAN MS", "CALLS"],
+                [
+                    "FUNCTION",
+                    "VERSION",
+                    "INSTANCES",
+                    "RUNNING",
+                    "WAITING",
+                    "CALLS/S",
+                    "ERRORS/S",
+                    "MEAN MS",
+                    "P50 MS",
+                    "P99 MS",
+                    "CALLS",
+                ],
                 functions,
             ),
         ]

@@ -63,7 +63,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     ),
     "function.calls_per_s": Figure("Calls of a function through this node a second, last minute.", "function", {}),
     "function.mean_ms": Figure(
-        "Mean time of a function's calls with a result through this node, milliseconds, last minute.",
+        "Mean time of a function's calls through this node, errors included, milliseconds, last minute.",
         "function",
         {"ms": 1.0, "s": 1000.0},
     ),

@@ -101,7 +101,7 @@ class Metrics:
         )
         times = HistogramMetricFamily(
             "osiris_function_call_duration_seconds",
-            "Time of calls that came to this node and gave a result, wherever they ran.",
+            "Time of calls that came to this node and ended, errors included, wherever they ran.",
             labels=["function"],
         )
         for name, row in rows.items():

@@ -138,8 +138,7 @@ def _rate(name: str, before: _Count, count: _Count, seconds: float, values: dict
     values["function.calls_per_s"][name] = calls / seconds
     if calls >= _FEWEST_CALLS:
         values["function.error_rate"][name] = errors / calls
-    if calls > errors:
-        values["function.mean_ms"][name] = (count.seconds - before.seconds) * 1000 / (calls - errors)
+    values["function.mean_ms"][name] = (count.seconds - before.seconds) * 1000 / calls
 
 
 def figures(readings: Readings, rates: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:

@@ -184,7 +184,7 @@ class Invoker:
         tracer: Tracer | None = None,
         access: Access | None = None,
     ) -> None:
-        self.meter = Meter(weight=settings.mean_weight, limit=settings.max_metered)
+        self.meter = Meter(limit=settings.max_metered)
         self.refused = 0
         self.attempts = settings.attempts
         self._tracer = tracer
@@ -209,7 +209,7 @@ class Invoker:
         router.unary("resolve", self._on_resolve, allow=_CALLERS)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """Return calls, errors, in_flight and mean_us by function, of calls that arrived at this node."""
+        """Return counts, and mean, median and 99 % times in µs, by function, of calls that arrived at this node."""
         return self.meter.snapshot()
 
     @property

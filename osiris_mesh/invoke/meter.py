@@ -1,4 +1,4 @@
-"""What a node remembers of its calls, in memory alone: counts, errors, mean time and times by bucket, per function."""
+"""What a node remembers of its calls, in memory alone: counts, errors and times by bucket, per function."""
 
 from __future__ import annotations
 
@@ -38,42 +38,55 @@ class Tally:
         calls: Calls that ended, errors included.
         errors: Those that ended with an error of the mesh or of the function.
         in_flight: Calls under way.
-        mean_us: Exponentially weighted mean time of calls that gave a result, microseconds; 0 before the first.
-        seconds: Time of all calls that gave a result, together.
-        buckets: Calls that gave a result by time: one count for each of :data:`BOUNDS`, and one for longer ones.
+        seconds: Time of all calls that ended, together.
+        buckets: Calls that ended, by time: one count for each of :data:`BOUNDS`, and one for longer ones.
     """
 
-    __slots__ = ("buckets", "calls", "errors", "in_flight", "mean_us", "seconds")
+    __slots__ = ("buckets", "calls", "errors", "in_flight", "seconds")
 
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
         self.in_flight = 0
-        self.mean_us = 0.0
         self.seconds = 0.0
         self.buckets = [0] * (len(BOUNDS) + 1)
 
     def add(self, other: Tally) -> None:
-        """Count the ended calls that ``other`` counted; the mean stays."""
+        """Count the ended calls that ``other`` counted."""
         self.calls += other.calls
         self.errors += other.errors
         self.seconds += other.seconds
         self.buckets = [mine + its for mine, its in zip(self.buckets, other.buckets, strict=True)]
+
+    @property
+    def mean(self) -> float:
+        """Mean time of the calls that ended, seconds; 0 before the first."""
+        return self.seconds / self.calls if self.calls else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Return the seconds in which this share of the calls ended, as near as the buckets tell; 0 before the first.
+
+        Within a bucket calls count as spread evenly; what took longer than all bounds counts as the last of them.
+        """
+        wanted, low = share * self.calls, 0.0
+        for count, high in zip(self.buckets, BOUNDS, strict=False):
+            if count and wanted <= count:
+                return low + (high - low) * wanted / count
+            wanted, low = wanted - count, high
+        return low if self.calls else 0.0
 
 
 class Meter:
     """Tallies by name, the least recently called forgotten first.
 
     Args:
-        weight: Weight of the latest call in the mean, 0 to 1.
         limit: Functions remembered at a time.
 
     Attributes:
         forgotten: What was counted for functions that are remembered no longer.
     """
 
-    def __init__(self, *, weight: float, limit: int) -> None:
-        self._weight = weight
+    def __init__(self, *, limit: int) -> None:
         self._limit = limit
         self._tallies: OrderedDict[str, Tally] = OrderedDict()
         self.forgotten = Tally()
@@ -97,11 +110,8 @@ class Meter:
         tally.calls += 1
         if not ok:
             tally.errors += 1
-            return
         tally.seconds += seconds
         tally.buckets[bisect_left(BOUNDS, seconds)] += 1
-        micros = seconds * 1e6
-        tally.mean_us = micros if tally.mean_us == 0.0 else tally.mean_us + self._weight * (micros - tally.mean_us)
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
@@ -115,7 +125,9 @@ class Meter:
                 "calls": tally.calls,
                 "errors": tally.errors,
                 "in_flight": tally.in_flight,
-                "mean_us": round(tally.mean_us, 1),
+                "mean_us": round(tally.mean * 1e6, 1),
+                "p50_us": round(tally.quantile(0.5) * 1e6, 1),
+                "p99_us": round(tally.quantile(0.99) * 1e6, 1),
             }
             for name, tally in self._tallies.items()
         }

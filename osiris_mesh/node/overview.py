@@ -97,7 +97,7 @@ def function_rows(
                 "queued": sum(row.queued for row in demand),
                 "calls": counted.get("calls", 0),
                 "errors": counted.get("errors", 0),
-                "mean_us": counted.get("mean_us", 0.0),
+                **{time: counted.get(time, 0.0) for time in ("mean_us", "p50_us", "p99_us")},
             }
         )
     return rows

@@ -20,8 +20,6 @@ class InvokeSettings:
         max_in_flight: Calls this node works on at a time, queued and forwarded ones included. Past it a call is refused
             as overloaded before anything is looked up, so that memory stays bounded.
         retry_after_ms: What an overloaded answer tells the caller to wait.
-        mean_weight: Weight of the latest call in a function's mean time (exponentially weighted), 0 to 1. Higher
-            follows change sooner, lower is calmer.
         max_metered: Functions counted at a time; the one not called for longest is forgotten first.
     """
 
@@ -29,15 +27,12 @@ class InvokeSettings:
     max_depth: int = 16
     max_in_flight: int = 4096
     retry_after_ms: int = 200
-    mean_weight: float = 0.1
     max_metered: int = 4096
 
     def __post_init__(self) -> None:
         for name in ("attempts", "max_depth", "max_in_flight", "retry_after_ms", "max_metered"):
             if getattr(self, name) < 1:
                 raise UsageError(f"invoke.{name} is {getattr(self, name)}, less than 1")
-        if not 0 < self.mean_weight <= 1:
-            raise UsageError(f"invoke.mean_weight is {self.mean_weight}, not in 0 to 1")
 
     @classmethod
     def preset(cls, name: str) -> InvokeSettings:

@@ -43,7 +43,7 @@ class Overview:
     def __call__(self, _body: dict[str, Any]) -> dict[str, Any]:
         self.calls += 10
         row = {"name": "math/add", "version": "1.0.0", "nodes": 1, "instances": 1, "in_flight": 2, "queued": 3}
-        row |= {"calls": self.calls, "errors": 1, "mean_us": 1500.0}
+        row |= {"calls": self.calls, "errors": 1, "mean_us": 1500.0, "p50_us": 1250.0, "p99_us": 4900.0}
         facts = {"mesh_id": "", "name": "lab", "peer_id": "p1", "leader": "p1", "term": 1, "height": 7, "quorum": True}
         return facts | {"nodes": [NODE, GONE], "functions": [row]}
 

@@ -11,7 +11,7 @@ from osiris_mesh.invoke.meter import Meter
 
 
 def full(functions: int = 3) -> Readings:
-    meter = Meter(weight=0.1, limit=10_000)
+    meter = Meter(limit=10_000)
     for number in range(functions):
         name = f"default/f{number}"
         meter.end(meter.begin(name), 0.0007, ok=True)

@@ -24,12 +24,12 @@ def test_rates_over_the_last_minute() -> None:
         "function.mean_ms": {},
     }
     for now in range(5, 65, 5):
-        seen = rates.look({"f": tally(100 + now, 100 + now // 5, 0.08 * now)}, now)
+        seen = rates.look({"f": tally(100 + now, 100 + now // 5, 0.1 * now)}, now)
     assert seen["function.calls_per_s"]["f"] == pytest.approx(1.0)
     assert seen["function.error_rate"]["f"] == pytest.approx(0.2)
     assert seen["function.mean_ms"]["f"] == pytest.approx(100.0)
     # A minute later without a call nothing is left to say.
-    last = tally(160, 112, 4.8)
+    last = tally(160, 112, 6.0)
     for now in range(65, 130, 5):
         seen = rates.look({"f": last}, now)
     assert seen == {"function.error_rate": {}, "function.calls_per_s": {}, "function.mean_ms": {}}
@@ -38,9 +38,9 @@ def test_rates_over_the_last_minute() -> None:
 def test_few_calls_have_no_error_rate() -> None:
     rates = Rates()
     rates.look({}, 0)
-    seen = rates.look({"few": tally(4, 4), "more": tally(5, 5)}, 5)
+    seen = rates.look({"few": tally(4, 4, 0.4), "more": tally(5, 5, 1.0)}, 5)
     assert seen["function.error_rate"] == {"more": 1.0}
-    assert seen["function.mean_ms"] == {}
+    assert seen["function.mean_ms"] == pytest.approx({"few": 100.0, "more": 200.0})
 
 
 def test_a_function_the_meter_counts_anew() -> None:
