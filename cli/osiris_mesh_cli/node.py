@@ -70,6 +70,16 @@ def _options(
     return NodeOptions(**given).check()
 
 
+def _warn(session: Session, ready: dict[str, Any]) -> None:
+    """Say it where functions are not kept from this machine; silence would pass for safety."""
+    sandbox = ready.get("sandbox") or {"full": True}
+    if not sandbox["full"]:
+        session.say(
+            f"warning: functions are not isolated from this machine ({sandbox['detail']})\n"
+            "  fix: install bubblewrap, let it make namespaces, and restart; osiris-mesh doctor tells when it is well"
+        )
+
+
 def _run(
     session: Session,
     detach: bool,
@@ -98,6 +108,7 @@ def _run(
                 undo()
             raise
         session.result(*shape(ready))
+        _warn(session, ready)
         session.next(*hint)
         return 0
 
@@ -110,6 +121,7 @@ def _run(
                 session.result(ready)
             return
         session.result(*shape(ready))
+        _warn(session, ready)
         session.say("ready; Ctrl-C stops this node")
         session.next(*hint)
 

@@ -88,7 +88,7 @@ def diagnose(home: Home, facts: Facts) -> list[dict[str, Any]]:
             "sandbox",
             facts.sandboxed,
             facts.sandbox,
-            "" if facts.sandboxed else "install bubblewrap, then restart the controller",
+            "" if facts.sandboxed else "install bubblewrap and let it make namespaces, then restart the controller",
         ),
         _clock(facts.skew_ms),
         Check(

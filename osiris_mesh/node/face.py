@@ -40,7 +40,7 @@ class Face:
     def report(self) -> dict[str, Any]:
         """Return what ``init``, ``join`` and ``start`` report once the controller is ready."""
         status = self.status()
-        kept = ("mesh_id", "name", "peer_id", "node", "role", "members", "height")
+        kept = ("mesh_id", "name", "peer_id", "node", "role", "members", "height", "sandbox")
         return {key: status[key] for key in kept} | {
             "listen": [str(address) for address in self._node.addresses],
             "http": self._node.web.url,

@@ -94,7 +94,7 @@ def lock_dependencies(
     if outcome.code:
         raise UsageError(
             f"the dependencies can't be locked: {_culprit(asked, outcome.words)}: {outcome.words}",
-            fix="correct the requirement; only packages with wheels can be used",
+            fix=_fix(outcome.words),
         )
     try:
         check_lock(lock)
@@ -108,3 +108,13 @@ def _culprit(asked: Sequence[str], words: str) -> str:
     spoken = re.sub(r"[-_.]+", "-", words).lower()
     named = [text for text in asked if re.sub(r"[-_.]+", "-", Requirement(text).name).lower() in spoken]
     return ", ".join(repr(text) for text in named or asked)
+
+
+def _fix(words: str) -> str:
+    """Say what to do: the installer's words tell whether it could ask at all."""
+    lowered = words.lower()
+    if any(sign in lowered for sign in ("certificate", "connect", "dns", "timed out", "failed to fetch")):
+        return (
+            "check the network and the package index; SSL_CERT_FILE, proxies and UV_* are taken from where you deploy"
+        )
+    return "correct the requirement; only packages with wheels can be used"

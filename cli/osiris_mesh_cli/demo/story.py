@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -286,8 +287,10 @@ def _summary(figures: dict[str, Any], *, good: bool) -> str:
 
 
 def _next_steps() -> str:
+    found = shutil.which("osiris-mesh")
+    activate = "" if found else f"  . {Path(sys.executable).parent / 'activate'}\n"
     return (
-        "\nNow your own, in this terminal:\n"
+        f"\nNow your own, in this terminal:\n{activate}"
         "  osiris-mesh init --detach\n"
         "  osiris-mesh deploy FILE.py\n"
         "  osiris-mesh call NAMESPACE/FUNCTION ARGUMENT…\n"
