@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test check fix bench lock clean
+.PHONY: setup demo test check fix bench lock proto clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,10 @@ bench: setup
 lock:
 	PATH="$(BIN):$$PATH" uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements/lock.txt
+
+# Generates the committed code of the gRPC face anew; needed only after a change of the .proto file.
+proto: setup
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. osiris_mesh/gateway/grpc/osiris.proto
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist build

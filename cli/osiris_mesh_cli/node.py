@@ -33,6 +33,10 @@ CertOption = Annotated[
 ]
 KeyOption = Annotated[str, typer.Option("--http-key", metavar="FILE", help="Key of that certificate (PEM).")]
 ProxyFlag = Annotated[bool, typer.Option("--http-proxy", help="A proxy in front of the HTTP API ends TLS.")]
+GrpcOption = Annotated[
+    str,
+    typer.Option("--grpc", metavar="HOST:PORT", help="Where the gRPC API answers too; takes the extra grpc."),
+]
 OtlpOption = Annotated[
     str, typer.Option("--otlp", metavar="URL", help="OpenTelemetry collector that spans of calls are sent to.")
 ]
@@ -147,6 +151,7 @@ def init(
     http_cert: CertOption = "",
     http_key: KeyOption = "",
     http_proxy: ProxyFlag = False,
+    grpc: GrpcOption = "",
     otlp: OtlpOption = "",
     no_mdns: NoMdnsFlag = False,
     detach: DetachFlag = False,
@@ -165,6 +170,7 @@ def init(
         http_cert=http_cert,
         http_key=http_key,
         http_proxy=http_proxy,
+        grpc=grpc,
         otlp=otlp,
     )
     create_mesh(session.home, options, name)
@@ -194,6 +200,7 @@ def join(
     http_cert: CertOption = "",
     http_key: KeyOption = "",
     http_proxy: ProxyFlag = False,
+    grpc: GrpcOption = "",
     otlp: OtlpOption = "",
     no_mdns: NoMdnsFlag = False,
     detach: DetachFlag = False,
@@ -214,6 +221,7 @@ def join(
         http_cert=http_cert,
         http_key=http_key,
         http_proxy=http_proxy,
+        grpc=grpc,
         otlp=otlp,
     )
     if token is not None:

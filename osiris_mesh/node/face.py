@@ -44,6 +44,7 @@ class Face:
         return {key: status[key] for key in kept} | {
             "listen": [str(address) for address in self._node.addresses],
             "http": self._node.web.url,
+            "grpc": self._node.web.grpc,
         }
 
     def leadership(self) -> tuple[str, int, tuple[str, ...], bool]:
@@ -104,6 +105,7 @@ class Face:
             "sandbox": node.functions.sandbox(),
             "listen": [str(address) for address in node.addresses],
             "http": node.web.url,
+            "grpc": node.web.grpc,
         }
 
     def contact(self) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class NodeOptions:
         http_cert: PEM file of the certificate the HTTP face speaks TLS with.
         http_key: PEM file of its key.
         http_proxy: A reverse proxy in front of the HTTP face ends TLS and checks the Host header.
+        grpc: ``HOST:PORT`` of the gRPC face; empty: there is none. Beyond loopback it takes the same certificate.
         mdns: Announce and look for members by mDNS.
         seeds: Multiaddrs of members to try besides the saved ones.
         preset: Settings preset.
@@ -94,6 +95,7 @@ class NodeOptions:
     http_cert: str = ""
     http_key: str = ""
     http_proxy: bool = False
+    grpc: str = ""
     mdns: bool = True
     seeds: tuple[str, ...] = ()
     preset: str = "lan"
@@ -120,8 +122,10 @@ class NodeOptions:
     def _check_http(self) -> None:
         if bool(self.http_cert) != bool(self.http_key):
             raise UsageError("TLS takes a certificate and its key", fix="give both --http-cert and --http-key")
+        if self.grpc:
+            check_exposure(parse_host_port(self.grpc)[0], tls=bool(self.http_cert), proxied=False)
         if self.http == HTTP_OFF:
-            if self.http_cert or self.http_proxy:
+            if (self.http_cert and not self.grpc) or self.http_proxy:
                 raise UsageError("there is no HTTP to speak TLS, or behind a proxy", fix="leave out --http off")
         elif self.http:
             host, _ = parse_host_port(self.http)

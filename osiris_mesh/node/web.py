@@ -1,10 +1,11 @@
-"""The HTTP face of one node: bound with the links, served last, stopped first.
+"""The HTTP face of one node, and the gRPC one: bound with the links, served last, stopped first.
 
 Nothing of it is imported while ``http`` is ``off``: the server and what it brings are a fifth of a small node's memory.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from osiris_mesh.identity.multiaddr import parse_host_port
 from osiris_mesh.node.options import HTTP_OFF
 
 if TYPE_CHECKING:
+    from osiris_mesh.gateway.grpc.server import GrpcServer
     from osiris_mesh.gateway.http.listener import Listener
+    from osiris_mesh.gateway.http.parts import Parts
     from osiris_mesh.gateway.http.server import HttpServer
     from osiris_mesh.node.controller import Controller
 
@@ -37,6 +40,12 @@ class Web:
         self._clock = clock
         self._listener: Listener | None = None
         self._server: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+
+    @property
+    def grpc(self) -> str | None:
+        """``HOST:PORT`` of the gRPC face; None: there is none."""
+        return None if self._grpc is None else self._grpc.address
 
     @property
     def url(self) -> str | None:
@@ -51,6 +60,11 @@ class Web:
             UsageError: It would be open to others without TLS, or the certificate can't be used.
         """
         node, options = self._node, self._node.options
+        if options.grpc:
+            # The extra may be missing, and is told now.
+            from osiris_mesh.gateway.grpc.server import check_address  # noqa: PLC0415 - see above
+
+            check_address(options.grpc, tls=bool(options.http_cert))
         if options.http == HTTP_OFF:
             return
         from osiris_mesh.gateway.http.listener import Listener  # noqa: PLC0415 - see above
@@ -64,15 +78,31 @@ class Web:
 
     async def start(self) -> None:
         """Begin to answer."""
-        if self._listener is None:
+        options = self._node.options
+        if self._listener is None and not options.grpc:
             return
+        parts = self._parts()
+        if self._listener is not None:
+            from osiris_mesh.gateway.http.server import HttpServer  # noqa: PLC0415 - see above
+
+            self._server = HttpServer(parts, self._listener)
+            await self._server.start()
+        if options.grpc:
+            from osiris_mesh.gateway.grpc.server import GrpcServer  # noqa: PLC0415 - see above
+
+            self._grpc = GrpcServer(parts, options.grpc, cert=options.http_cert, key=options.http_key)
+            await self._grpc.start()
+            if parse_host_port(options.grpc)[1] == 0:
+                self._node.options = replace(options, grpc=self._grpc.address)
+                self._node.options.save(self._node.home)
+
+    def _parts(self) -> Parts:
         from osiris_mesh.gateway.http.deploy import Builds  # noqa: PLC0415 - see above
         from osiris_mesh.gateway.http.parts import Parts  # noqa: PLC0415
-        from osiris_mesh.gateway.http.server import HttpServer  # noqa: PLC0415
 
         node = self._node
         settings = node.settings.gateway
-        parts = Parts(
+        return Parts(
             node=node.face,
             book=node.ledger,
             functions=node.functions,
@@ -85,16 +115,23 @@ class Web:
             settings=settings,
             clock=self._clock,
         )
-        self._server = HttpServer(parts, self._listener)
-        await self._server.start()
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, and wait for those under way."""
-        if self._server is not None:
-            await self._server.drain(seconds)
+        async with asyncio.TaskGroup() as group:
+            if self._grpc is not None:
+                group.create_task(self._grpc.close(seconds))
+            if self._server is not None:
+                group.create_task(self._drain_http(self._server, seconds))
+
+    @staticmethod
+    async def _drain_http(server: HttpServer, seconds: float) -> None:
+        await server.drain(seconds)
 
     async def close(self) -> None:
-        """Close every connection, and the port."""
+        """Close every connection, and the ports."""
+        if self._grpc is not None:
+            await self._grpc.close()
         if self._server is not None:
             await self._server.close()
         elif self._listener is not None:
