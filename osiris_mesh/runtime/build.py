@@ -147,7 +147,7 @@ def build_bundles(
     locked = lock(declared.dependencies, interpreter.removeprefix("python")) if declared.dependencies else b""
     return [
         Bundle.make(
-            _spec(one, names[one.name], version, interpreter, limits),
+            _spec(one, names[one.name], version, interpreter, one.marks.limits() | limits),
             files.items(),
             lock=locked,
             tests=tests[one.name],
@@ -174,6 +174,11 @@ def _names(picked: Sequence[FoundFunction], name: str | None, namespace: str | N
     """Return the full name of each function."""
     if name is not None and len(picked) == 1:
         return {picked[0].name: qualified(f"{namespace}/{name}" if namespace and "/" not in name else name)}
+    if name is None and namespace is None:
+        marked = {one.name: one.marks.name for one in picked if one.marks.name}
+        if marked:
+            others = [one for one in picked if one.name not in marked]
+            return marked | (_names(others, None, namespace, source) if others else {})
     space = name or namespace
     if space is None:
         resolved = source.resolve()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from osiris_mesh.errors import NotFound, UsageError
 from osiris_mesh.function.signature import Signature
+from osiris_mesh.runtime.marking import Marks, marks_of, names_of_the_mark
 
 __all__ = ["MAX_SOURCE", "FoundFunction", "choose", "public_functions"]
 
@@ -32,6 +33,7 @@ class FoundFunction:
         is_async: Whether it is an ``async def``.
         signature: Its parameters and result, as written.
         description: First paragraph of its docstring, on one line.
+        marks: What the SDK's optional mark says.
     """
 
     file: str
@@ -40,6 +42,7 @@ class FoundFunction:
     is_async: bool
     signature: Signature
     description: str
+    marks: Marks = field(default_factory=Marks)
 
 
 def public_functions(source: bytes, file: str) -> list[FoundFunction]:
@@ -68,6 +71,7 @@ def public_functions(source: bytes, file: str) -> list[FoundFunction]:
         raise UsageError(f"{file} can't be parsed: {type(error).__name__} {error}") from None
     text = source.decode("utf-8-sig", "replace")
     found: dict[str, FoundFunction] = {}
+    mark = names_of_the_mark(tree)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
             found[node.name] = FoundFunction(
@@ -77,6 +81,7 @@ def public_functions(source: bytes, file: str) -> list[FoundFunction]:
                 is_async=isinstance(node, ast.AsyncFunctionDef),
                 signature=Signature.from_ast(node, text),
                 description=_first_paragraph(node),
+                marks=marks_of(node, mark, file),
             )
     return list(found.values())
 

@@ -53,6 +53,67 @@ def test_everything_declared_is_in_the_specification(tmp_path: Path) -> None:
     assert spec.digest == bundle.digest
 
 
+MARKED = """\
+import osiris_sdk as sdk
+from osiris_sdk import function as mark
+from elsewhere import function
+
+@mark(name="mail/send", idempotent=True, timeout=1.5)
+def send(): ...
+
+@sdk.function(timeout=3)
+async def wait(): ...
+
+@mark
+def bare(): ...
+
+@function(anything=1, name=f())
+def other(): ...
+"""
+
+
+def test_a_mark_is_read_from_the_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "post", MARKED)
+    specs = {bundle.spec.entry.partition("::")[2]: bundle.spec for bundle in build_bundles(path)}
+    assert {key: spec.name for key, spec in specs.items()} == {
+        "send": "mail/send",
+        "wait": "post/wait",
+        "bare": "post/bare",
+        "other": "post/other",
+    }
+    assert (specs["send"].idempotent, specs["send"].timeout_ms) == (True, 1500)
+    assert (specs["wait"].idempotent, specs["wait"].timeout_ms) == (False, 3000)
+    assert (specs["bare"].idempotent, specs["bare"].timeout_ms) == (False, 60_000)
+    # What is said apart from the function counts more.
+    said = build_bundle(f"{path}::send", namespace="n", overrides=Overrides(idempotent=False, timeout="2s")).spec
+    assert (said.name, said.idempotent, said.timeout_ms) == ("n/send", False, 2000)
+    assert build_bundle(f"{path}::send", name="a/b").spec.name == "a/b"
+    header = "# /// script\n# [tool.osiris.function]\n# timeout = '4s'\n# ///\n"
+    declared = write(tmp_path / "declared", header + MARKED)
+    assert build_bundle(f"{declared}::send").spec.timeout_ms == 4000
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "name=NAME",
+        "name='not a name'",
+        "name=3",
+        "idempotent=1",
+        "timeout=0",
+        "timeout='1s'",
+        "timeout=True",
+        "'a/b'",
+        "**more",
+        "other=1",
+    ],
+)
+def test_a_mark_that_would_have_to_run_is_refused(tmp_path: Path, mark: str) -> None:
+    text = f"from osiris_sdk import function\n@function({mark})\ndef f(): ...\n"
+    with pytest.raises(UsageError):
+        build_bundles(write(tmp_path / "post", text))
+
+
 def test_the_same_code_anywhere_gives_the_same_bytes(tmp_path: Path) -> None:
     one = build_bundle(write(tmp_path / "a" / "maths", ADD))
     path = write(tmp_path / "b" / "maths", ADD)
