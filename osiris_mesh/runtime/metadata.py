@@ -11,7 +11,7 @@ import re
 import tomllib
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ from osiris_mesh.runtime.units import parse_size, parse_time
 
 __all__ = ["Declared", "MockTest", "from_project", "from_script"]
 
-_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+_OPENING: Final = re.compile(r"# /// ([a-zA-Z0-9-]+)\Z")
+_CLOSING: Final = "# ///"
 _MAX_TESTS: Final = 1000
 _MAX_METADATA: Final = 1 << 20
 _OPTIONS: Final = (
@@ -86,16 +87,45 @@ def from_script(source: str, file: str) -> Declared:
     """
     # The reference implementation of PEP 723 reads lines that end in a newline alone.
     text = source.replace("\r\n", "\n")
-    blocks = [match for match in _BLOCK.finditer(text) if match["type"] == "script"]
+    blocks = [content for kind, content in _blocks(text.split("\n")) if kind == "script"]
     if len(blocks) > 1:
         raise UsageError(f"{file} has {len(blocks)} script blocks", fix="a file may have one '# /// script' block")
     if not blocks:
         return Declared()
-    lines = blocks[0]["content"].splitlines()
-    body = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+    body = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0])
     table = _load(body, f"the script block of {file}")
     _known(table, ("dependencies", "requires-python", "tool"), f"the script block of {file}")
     return _declared(table, table, f"the script block of {file}", single=True)
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield type and lines of every metadata block, as PEP 723's reference expression finds them, in one pass.
+
+    In a run of comment lines the last closing line closes the first opening one that leaves a line between them; the
+    expression itself would search the run again for every opening line, which a hostile source makes many of.
+    """
+    start = 0
+    while start < len(lines):
+        if not _is_comment(lines[start]):
+            start += 1
+            continue
+        end = start
+        while end < len(lines) and _is_comment(lines[end]):
+            end += 1
+        run = lines[start:end]
+        start = end
+        if _CLOSING not in run:
+            continue
+        last = len(run) - 1 - run[::-1].index(_CLOSING)
+        for at, line in enumerate(run[: max(last - 1, 0)]):
+            opening = _OPENING.match(line)
+            if opening:
+                yield opening[1], run[at + 1 : last]
+                break
+
+
+def _is_comment(line: str) -> bool:
+    return line == "#" or line.startswith("# ")
 
 
 def from_project(source: str) -> Declared:

@@ -21,7 +21,7 @@ _SECRET_TEXT: Final = re.compile(
     re.IGNORECASE,
 )
 _PUBLIC: Final = re.compile(r"public|_(id|ids|count|uses|hash|digest)\Z", re.IGNORECASE)
-_TOKEN: Final = re.compile(r"osm1[A-Za-z0-9_-]{16,}")
+_TOKEN: Final = re.compile(r"(os[ma]1)[A-Za-z0-9_-]{16,}")
 _SHOWN_BYTES: Final = 32
 _SHOWN_ITEMS: Final = 32
 _SHOWN_TEXT: Final = 4096
@@ -30,7 +30,7 @@ _DEPTH: Final = 3
 
 def redact_text(text: str) -> str:
     """Return ``text`` with join tokens masked."""
-    return _TOKEN.sub("osm1" + MASK, text) if "osm1" in text else text
+    return _TOKEN.sub(rf"\g<1>{MASK}", text) if "osm1" in text or "osa1" in text else text
 
 
 def safe(name: str, value: Any, depth: int = _DEPTH) -> Any:
