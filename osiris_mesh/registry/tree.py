@@ -1,0 +1,97 @@
+"""A tree of files that holds records: what every back-end of the registry is.
+
+A tree keeps bytes under paths and knows nothing of what they say: :mod:`osiris_mesh.registry.registry` verifies them. So a
+new back-end is this Protocol, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+__all__ = ["MAX_FILE", "MAX_PATH", "MAX_PATHS", "Blob", "Change", "Reader", "Tree"]
+
+MAX_FILE: Final = 4 * 1024 * 1024
+"""Bytes a file of a tree may have; a larger one is not read."""
+MAX_PATH: Final = 512
+"""Bytes a path may have."""
+MAX_PATHS: Final = 1_000_000
+"""Files a tree may have; more are not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One file as it was read.
+
+    Attributes:
+        data: Its bytes, at most :data:`MAX_FILE`.
+        tag: Names the state of the tree it was read from, or of the file: a commit, a content id, an ETag.
+    """
+
+    data: bytes
+    tag: str
+
+
+class Reader(Protocol):
+    """What a change reads while it is being made: the newest state of the tree."""
+
+    async def read(self, path: str) -> Blob | None:
+        """Return a file, or None where there surely is none.
+
+        Raises:
+            Unavailable: It is not known.
+        """
+        ...
+
+    async def paths(self, prefix: str = "") -> list[str]:
+        """Return the paths that begin with ``prefix``, ascending.
+
+        Raises:
+            Unavailable: They are not known.
+        """
+        ...
+
+
+Change = Callable[[Reader], Awaitable[Mapping[str, bytes]]]
+"""Reads the newest state and returns the files to write; called anew whenever somebody else was faster."""
+
+
+class Tree(Reader, Protocol):
+    """One back-end."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls this registry."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``folder``, ``git``, ``http``, ``ipfs`` or ``ledger``."""
+        ...
+
+    async def publish(self, change: Change, message: str) -> str:
+        """Write files in one step, nobody else's change lost; return the tree's new tag.
+
+        Args:
+            change: Called with the newest state, again after each lost race.
+            message: One line for people: what was published.
+
+        Raises:
+            Conflict: Lost too many races.
+            Denied: The remote does not let us write.
+            Unavailable: It cannot be reached; ``maybe`` says whether it may have happened.
+        """
+        ...
+
+    async def refresh(self) -> str:
+        """Fetch what is new and return the tree's tag; reading goes on meanwhile with what was there.
+
+        Raises:
+            Unavailable: It cannot be reached.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up what is held."""
+        ...
