@@ -1,7 +1,7 @@
 """A tree of files that holds records: what every back-end of the registry is.
 
-A tree keeps bytes under paths and knows nothing of what they say: :mod:`osiris_mesh.registry.registry` verifies them. So a
-new back-end is this Protocol, and nothing else.
+A tree keeps bytes under paths and knows nothing of what they say: :mod:`osiris_mesh.registry.registry` verifies them.
+So a new back-end is this Protocol, and nothing else.
 """
 
 from __future__ import annotations
