@@ -31,6 +31,7 @@ class Domain(bytes, Enum):
     TOKEN = b"osiris/token/v1\0"
     SWIM = b"osiris/swim/v1\0"
     ADMISSION = b"osiris/admission/v1\0"
+    REGISTRY = b"osiris/registry/v1\0"
 
 
 class KeyPair:
