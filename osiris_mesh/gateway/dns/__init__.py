@@ -1,0 +1,1 @@
+"""The mesh's names in DNS (R34): ``dig SRV sharpen.image-processing.mesh``."""
