@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from osiris_mesh.ledger.permissions import NOTHING, Grants
 
-__all__ = ["NOBODY", "Principal"]
+__all__ = ["NEVER", "NOBODY", "Principal"]
+
+NEVER: Final = 1 << 62
+"""A time that never comes, milliseconds."""
 
 PrincipalKind = Literal["user", "api_token", "client", "node", "nobody"]
 
@@ -22,6 +25,7 @@ class Principal:
         owner: Public key of the user behind it: its own for a user, its owner's for an API token; else empty.
         grants: What he holds, for an API token of himself.
         limits: For an API token what its owner holds: a permission counts only where both hold it. Else None.
+        until_ms: Wall clock from which on it is another, or nobody, if nothing else changes before.
     """
 
     kind: PrincipalKind
@@ -29,6 +33,7 @@ class Principal:
     owner: bytes = b""
     grants: Grants = NOTHING
     limits: Grants | None = None
+    until_ms: int = field(default=NEVER, compare=False)
 
     def may(self, permission: str, subject: str = "") -> bool:
         """Say whether he has a permission.

@@ -28,7 +28,7 @@ from osiris_mesh.ledger.effects import EFFECTS
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import Outcome, Refused
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, CLIENT_GRANTS, NOTHING, Grants
-from osiris_mesh.ledger.principal import NOBODY, Principal
+from osiris_mesh.ledger.principal import NEVER, NOBODY, Principal
 from osiris_mesh.ledger.records import (
     ApiTokenRecord,
     FunctionRecord,
@@ -51,7 +51,6 @@ AHEAD_MS: Final = 300_000
 _OTHER_MESH: Final = Outcome(accepted=False, reason="the entry is for another mesh", code="mesh")
 # Kinds that change nobody's rights; all others count in :attr:`State.rights`.
 _NO_RIGHTS: Final = ("function.", "container.", "config.")
-_NEVER: Final = 1 << 62
 _TOO_OLD: Final = Outcome(
     accepted=False, reason="the entry is more than an hour older than its block; sign it again", code="time"
 )
@@ -154,18 +153,23 @@ class State:
             if owner is None or not token.lives(time_ms) or self.expired(token.owner, time_ms):
                 return NOBODY
             behind = self._user_principal(owner, time_ms)
-            return Principal("api_token", token.name, token.owner, token.grants, behind.grants)
+            until_ms = min(token.expires_ms, behind.until_ms)
+            return Principal("api_token", token.name, token.owner, token.grants, behind.grants, until_ms)
         member = self.members.get(peer_id(key))
         if member is None or self.expired(key, time_ms):
             return NOBODY
         if member.role == "client":
-            return Principal("client", member.name, b"", CLIENT_GRANTS)
+            return Principal("client", member.name, b"", CLIENT_GRANTS, until_ms=self._until(key))
         return Principal("node", member.name)
 
     def _user_principal(self, user: User, time_ms: int) -> Principal:
         if self.expired(user.key, time_ms):
             return NOBODY
-        return Principal("user", user.name, user.key, self.role(user.role) or NOTHING)
+        return Principal("user", user.name, user.key, self.role(user.role) or NOTHING, until_ms=self._until(user.key))
+
+    def _until(self, key: bytes) -> int:
+        token = self.tokens.get(key)
+        return token.expires_ms if token is not None and token.role == "client" else NEVER
 
     def expired(self, key: bytes, time_ms: int) -> bool:
         """Say whether a key is a client token's that has expired."""
@@ -176,7 +180,7 @@ class State:
         """Return when, after a time, the first client's or API token expires; a time never reached if none will."""
         ends = [token.expires_ms for token in self.tokens.values() if token.role == "client" and not token.revoked]
         ends += [token.expires_ms for token in self.api_tokens.values() if not token.revoked]
-        return min((end for end in ends if end > time_ms), default=_NEVER)
+        return min((end for end in ends if end > time_ms), default=NEVER)
 
     def author(self, key: bytes, time_ms: int) -> Author:
         """Return what is known of a public key at a block time; a client whose token has expired is nobody."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from osiris_mesh.access.audit import Trail
 from osiris_mesh.access.policy import Policy
+from osiris_mesh.access.watch import Watch
 from osiris_mesh.clock import Clock
 from osiris_mesh.identity.multiaddr import parse_host_port
 from osiris_mesh.node.options import HTTP_OFF
@@ -102,6 +103,8 @@ class Web:
 
         node = self._node
         settings = node.settings.gateway
+        watch = Watch(self._clock)
+        node.ledger.on_block(watch.on_block)
         return Parts(
             node=node.face,
             book=node.ledger,
@@ -114,6 +117,7 @@ class Web:
             builds=Builds(settings.builds),
             settings=settings,
             clock=self._clock,
+            watch=watch,
         )
 
     async def drain(self, seconds: float) -> None:

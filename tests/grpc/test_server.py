@@ -23,7 +23,10 @@ from osiris_mesh.gateway.grpc import osiris_pb2 as pb  # noqa: E402
 from osiris_mesh.gateway.grpc.osiris_pb2_grpc import OsirisStub  # noqa: E402
 from osiris_mesh.gateway.grpc.problem import STATUS, message_of, status_of  # noqa: E402
 from osiris_mesh.gateway.grpc.values import fields_of, from_value, to_value  # noqa: E402
-from tests.http.tokens import role_token  # noqa: E402
+from osiris_mesh.identity.api_token import ApiToken  # noqa: E402
+from osiris_mesh.identity.keys import KeyPair  # noqa: E402
+from osiris_mesh.ledger.kinds import ApiTokenRevoke, RoleSet, UserAdd  # noqa: E402
+from tests.http.tokens import make_token, role_token, submit, user_token  # noqa: E402
 from tests.sdk.gateways import SOURCE  # noqa: E402
 from tests.system.harness import Mesh, Node, write_function  # noqa: E402
 
@@ -174,6 +177,36 @@ def test_logs(face: Face) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         list(face.stub.StreamLogs(pb.LogsRequest(name="web/none"), metadata=face.bearer(), timeout=SECONDS))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_stream_ends_once_its_bearer_may_not(face: Face) -> None:
+    home = face.node.home
+    submit(home, RoleSet("follower", ["function.logs:web/*"]))
+    user = KeyPair.generate()
+    submit(home, UserAdd(user.public, "follower", "follower"))
+
+    def follow(token: str):
+        request = pb.LogsRequest(name="web/shout", tail=1, follow=True)
+        stream = face.stub.StreamLogs(request, metadata=face.bearer(token), timeout=SECONDS)
+        assert next(stream).text == "here"
+        return stream
+
+    face.call("web/shout", values=pb.Arguments(args=[to_value("here")]))
+    gone, left = (user_token(home, user, name, ["function.logs:web/*"]) for name in ("gone", "left"))
+    short = follow(make_token(home, "short", ["function.logs"], ttl_ms=1500))
+    ends, stays = follow(gone), follow(left)
+    submit(home, ApiTokenRevoke(ApiToken.parse(gone).key.public))
+    for stream, status in ((ends, grpc.StatusCode.UNAUTHENTICATED), (short, grpc.StatusCode.UNAUTHENTICATED)):
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is status
+        assert error_of(caught).code == "unauthenticated"
+    face.call("web/shout", values=pb.Arguments(args=[to_value("more")]))
+    assert next(stays).text == "more"
+    submit(home, RoleSet("follower", ["function.logs:web/add"]))
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stays)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_many_at_once(face: Face) -> None:

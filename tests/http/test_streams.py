@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.ledger.kinds import RoleSet, UserAdd, UserRemove
 from tests.http.client import Face
-from tests.http.tokens import make_token
+from tests.http.tokens import make_token, submit, user_token
 
 pytestmark = pytest.mark.system
 
@@ -31,6 +33,11 @@ class Feed:
         found, _, self._got = self._got.partition(end)
         return found
 
+    def over(self) -> bool:
+        """Say whether nothing more comes but the end of the chunked body."""
+        self._until(b"0\r\n\r\n")
+        return not self._got
+
     def event(self) -> dict[str, str]:
         """Return the next event's fields; comments and the framing of chunks are passed over."""
         while True:
@@ -43,7 +50,9 @@ class Feed:
 
 
 @contextmanager
-def feed(face: Face, path: str, **headers: str) -> Iterator[Feed]:
+def feed(face: Face, path: str, token: str = "", **headers: str) -> Iterator[Feed]:
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     with face.connect() as connection:
         connection.sendall(face.head("GET", path, **headers))
         yield Feed(connection)
@@ -85,3 +94,62 @@ def test_the_logs_of_all_show_only_what_the_bearer_may_see(face: Face) -> None:
     some = make_token(face.home, "log-reader", ["function.logs:t/add"])
     assert face.get("/v1/logs", token=some).json == {"lines": []}
     assert any(line["text"] == "secret" for line in face.get("/v1/logs").json["lines"])
+
+
+STREAMS = ("/v1/events", "/v1/logs?follow=true&tail=0", "/v1/functions/t/shout/logs?follow=true&tail=0")
+MAY = ("function.logs", "mesh.read")
+
+
+def problem_of(event: dict[str, str]) -> Any:
+    assert event["event"] == "error", event
+    return json.loads(event["data"])
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_revoked_token_ends_its_streams_and_no_others(face: Face, path: str) -> None:
+    brief, other = make_token(face.home, f"brief{len(path)}", MAY), make_token(face.home, f"other{len(path)}", MAY)
+    with feed(face, path, brief) as ends, feed(face, path, other) as stays:
+        mine = next(row for row in face.get("/v1/apitokens").json["tokens"] if row["name"] == f"brief{len(path)}")
+        assert face.ask("DELETE", f"/v1/apitokens/{mine['id']}").status == 200
+        told = problem_of(ends.event())
+        assert (told["status"], told["code"], told["type"]) == (401, "unauthenticated", "urn:osiris:unauthenticated")
+        assert told["fix"]
+        assert ends.over()
+        # The other one lives: what happens still reaches it.
+        assert face.post("/v1/call/t/shout", {"args": ["on"]}).status == 200
+        source = {"source": f"def on():\n    return {len(path)}\n", "name": "t/on", "version": f"1.0.{len(path)}"}
+        assert face.post("/v1/functions", source).status == 200
+        assert stays.event()["event"] != "error"
+
+
+@pytest.mark.parametrize("path", STREAMS[:2])
+def test_a_token_that_expires_ends_its_stream(face: Face, path: str) -> None:
+    with feed(face, path, make_token(face.home, f"short{len(path)}", MAY, ttl_ms=1500)) as stream:
+        assert b"200 OK" in stream.head
+        assert problem_of(stream.event())["status"] == 401
+        assert stream.over()
+
+
+def test_a_role_that_loses_the_permission_ends_its_users_streams(face: Face) -> None:
+    submit(face.home, RoleSet("watcher", ["function.logs", "mesh.read"]))
+    user = KeyPair.generate()
+    submit(face.home, UserAdd(user.public, "watcher", "watcher"))
+    token = user_token(face.home, user, "watcher", MAY)
+    with feed(face, STREAMS[0], token) as events, feed(face, STREAMS[1], token) as lines:
+        submit(face.home, RoleSet("watcher", ["function.logs"]))
+        told = problem_of(events.event())
+        assert (told["status"], told["details"]["permission"]) == (403, "mesh.read")
+        submit(face.home, UserRemove(user.public))
+        assert problem_of(lines.event())["status"] == 401
+
+
+def test_a_stream_shows_what_its_bearer_may_see_now(face: Face) -> None:
+    submit(face.home, RoleSet("reader", ["function.logs:t/sh*"]))
+    user = KeyPair.generate()
+    submit(face.home, UserAdd(user.public, "reader", "reader"))
+    token = user_token(face.home, user, "reader", ["function.logs:t/sh*"])
+    with feed(face, STREAMS[1], token) as lines:
+        for grants, text in (("t/sh*", "one"), ("t/add", "hidden"), ("t/*", "two")):
+            submit(face.home, RoleSet("reader", [f"function.logs:{grants}", "mesh.read"]))
+            assert face.post("/v1/call/t/shout", {"args": [text]}).status == 200
+        assert [json.loads(lines.event()["data"])["text"] for _ in range(2)] == ["one", "two"]

@@ -44,12 +44,16 @@ def make_token(home: Path, name: str, grants: Sequence[str], *, ttl_ms: int = HO
     return token.text()
 
 
+def user_token(home: Path, user: KeyPair, name: str, grants: Sequence[str]) -> str:
+    """Return an API token of a user, signed by himself."""
+    token = ApiToken.generate()
+    body = ApiTokenCreate(token.key.public, user.public, name, sorted(grants), SYSTEM.time_ms() + HOUR_MS)
+    submit(home, body, key=user)
+    return token.text()
+
+
 def role_token(home: Path, role: str) -> str:
     """Return an API token that may what a built-in role may, of a new user who has that role."""
     user = KeyPair.generate()
-    token = ApiToken.generate()
     submit(home, UserAdd(user.public, f"a-{role}", role))
-    expires = SYSTEM.time_ms() + HOUR_MS
-    grants = list(BUILT_IN_ROLES[role].texts)
-    submit(home, ApiTokenCreate(token.key.public, user.public, f"{role}-token", grants, expires), key=user)
-    return token.text()
+    return user_token(home, user, f"{role}-token", BUILT_IN_ROLES[role].texts)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from osiris_mesh.access.watch import Hold
 from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import InternalError, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.function.name import qualified
@@ -25,7 +26,7 @@ from osiris_mesh.gateway.grpc.osiris_pb2 import (
 )
 from osiris_mesh.gateway.grpc.problem import ERROR_KEY, message_of, status_of
 from osiris_mesh.gateway.grpc.values import fields_of, from_value, to_value
-from osiris_mesh.gateway.http.bearer import Bearer, Bearers
+from osiris_mesh.gateway.http.bearer import Bearer, Bearers, hold
 from osiris_mesh.gateway.http.calls import prepare
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.route import JSON, MSGPACK
@@ -211,12 +212,13 @@ class Service:
             return
         self._streams += 1
         lines = _Lines()
-        feeding = asyncio.ensure_future(self._feed(name, request, lines))
+        held = hold(self._parts, bearer, "function.logs", name)
+        feeding = asyncio.ensure_future(self._feed(name, request, lines, held))
         stopping = asyncio.ensure_future(self.stopping.wait())
         stopping.add_done_callback(lambda _: feeding.cancel())
         try:
             while (line := await lines.queue.get()) is not None:
-                if bearer.principal.may("function.logs", line["function"]):
+                if held.principal.may("function.logs", line["function"]):
                     yield LogLine(**line)
             if lines.error is not None:
                 await _abort(context, lines.error)
@@ -225,14 +227,15 @@ class Service:
             stopping.cancel()
             feeding.cancel()
 
-    async def _feed(self, name: str, request: LogsRequest, lines: _Lines) -> None:
+    async def _feed(self, name: str, request: LogsRequest, lines: _Lines, held: Hold) -> None:
         sink: Any = lines
         stream: Stream = sink  # it has the two methods that are called
         tail = min(request.tail, _MAX_TAIL) if request.HasField("tail") else 100
         try:
-            await self._parts.functions.logs(
-                name, stream, tail=tail, follow=request.follow, since_ms=min(request.since_ms, 1 << 53)
-            )
+            async with held:
+                await self._parts.functions.logs(
+                    name, stream, tail=tail, follow=request.follow, since_ms=min(request.since_ms, 1 << 53)
+                )
         except OsirisError as error:
             lines.error = error
         finally:

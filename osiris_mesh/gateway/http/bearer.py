@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from osiris_mesh.access.watch import Hold
 from osiris_mesh.errors import Denied, Overloaded
 from osiris_mesh.function.name import qualified
 from osiris_mesh.gateway.http.guard import Bucket
-from osiris_mesh.gateway.http.parts import Parts, Principal
+from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import Anonymous
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.peer_id import peer_id
+from osiris_mesh.ledger.principal import Principal
 from osiris_mesh.link import Audience, Caller
 
-__all__ = ["Bearer", "Bearers"]
+__all__ = ["Bearer", "Bearers", "hold"]
 
 _KEEP_SECONDS: Final = 1.0
 _MOST: Final = 4096
@@ -68,19 +70,47 @@ class Bearer:
         asked = (permission, name)
         if asked in self._allowed:
             return
-        subject = qualified(name.partition("@")[0]) if name else ""
-        # A route about functions that names none shows, or checks, each by itself.
-        some = not subject and permission.startswith("function.")
-        if not (self.principal.may_some(permission) if some else self.principal.may(permission, subject)):
-            about = f" for {subject}" if subject else ""
-            raise Denied(
-                f"the bearer has no permission {permission}{about}",
-                fix="ask an administrator of the mesh for a role that has it",
-                permission=permission,
-            )
+        _demand(self.principal, permission, name)
         if len(self._allowed) >= _MOST_ANSWERS:
             self._allowed.clear()
         self._allowed.add(asked)
+
+
+def _demand(principal: Principal, permission: str, name: str) -> None:
+    subject = qualified(name.partition("@")[0]) if name else ""
+    # A route about functions that names none shows, or checks, each by itself.
+    some = not subject and permission.startswith("function.")
+    if not (principal.may_some(permission) if some else principal.may(permission, subject)):
+        about = f" for {subject}" if subject else ""
+        raise Denied(
+            f"the bearer has no permission {permission}{about}",
+            fix="ask an administrator of the mesh for a role that has it",
+            permission=permission,
+        )
+
+
+def hold(parts: Parts, bearer: Bearer, permission: str, name: str = "") -> Hold:
+    """Return a context for a stream: it ends with an error once the bearer may not any longer.
+
+    Args:
+        parts: Policy and watch.
+        bearer: Whose stream it is.
+        permission: What he must have all the while, as :meth:`Bearer.require` has it.
+        name: For which function.
+
+    Raises:
+        Anonymous: From inside the context: his token is revoked, expired, or its owner gone.
+        Denied: From inside the context: he has the permission no more.
+    """
+
+    def ask() -> Principal:
+        principal = parts.policy.bearer(bearer.token)
+        if principal is None:
+            raise Anonymous("the bearer's token has expired or was revoked, which ends the stream", fix=_FIX)
+        _demand(principal, permission, name)
+        return principal
+
+    return parts.watch.hold(ask)
 
 
 class Bearers:

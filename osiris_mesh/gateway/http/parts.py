@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from osiris_mesh.access.audit import Trail
+from osiris_mesh.access.watch import Watch
 from osiris_mesh.clock import Clock
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway import control
 from osiris_mesh.gateway.events import Reader
 from osiris_mesh.identity.keys import KeyPair
-from osiris_mesh.ledger.permissions import Grants
+from osiris_mesh.ledger.principal import Principal
 from osiris_mesh.link import Caller
 from osiris_mesh.link.router import Reply
 from osiris_mesh.runtime.bundle import Bundle
 from osiris_mesh.settings.gateway import GatewaySettings
 
 __all__ = ["Builds", "Calls", "Events", "Functions", "Parts", "Policy", "Principal"]
-
-
-class Principal(Protocol):
-    """Who asks; :class:`osiris_mesh.ledger.principal.Principal` is one."""
-
-    @property
-    def kind(self) -> str:
-        """``user``, ``api_token``, ``client``, ``node`` or ``nobody``."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """His name."""
-        ...
-
-    @property
-    def owner(self) -> bytes:
-        """Public key of the user behind him."""
-        ...
-
-    @property
-    def grants(self) -> Grants:
-        """What he holds."""
-        ...
-
-    def may(self, permission: str, subject: str = "") -> bool:
-        """Say whether he has a permission: for the function ``subject``, or without limit if there is none."""
-        ...
-
-    def may_some(self, permission: str) -> bool:
-        """Say whether he has a permission for anything at all."""
-        ...
 
 
 class Policy(Protocol):
@@ -139,6 +108,7 @@ class Parts:
         builds: Where functions are built from source.
         settings: Bounds.
         clock: Time.
+        watch: Ends streams whose bearer may not any longer; its ``on_block`` is told of every block.
     """
 
     node: control.Node
@@ -152,3 +122,4 @@ class Parts:
     builds: Builds
     settings: GatewaySettings
     clock: Clock
+    watch: Watch = field(default_factory=Watch)

@@ -1,7 +1,8 @@
 """Server-sent events: events of the bus, and what functions print, for as long as somebody listens.
 
-A client that does not read is cut: by the bus when its queue is full, by the logs when lines outrun it, and here when
-one piece is not taken in time. A comment is sent when nothing else is, so that proxies and clients know it lives.
+A stream lasts as long as its bearer may, and shows what he may at the moment. A client that does not read is cut: by
+the bus when its queue is full, by the logs when lines outrun it, and here when one piece is not taken in time. A
+comment is sent when nothing else is, so that proxies and clients know it lives.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from osiris_mesh.access.watch import Hold
 from osiris_mesh.codec import unpack
 from osiris_mesh.errors import OsirisError
 from osiris_mesh.gateway.events import check_patterns
+from osiris_mesh.gateway.http.bearer import Bearer, hold
 from osiris_mesh.gateway.http.functions import record_of
 from osiris_mesh.gateway.http.problem import encode
 from osiris_mesh.gateway.http.route import Ask
@@ -41,16 +44,23 @@ class Sse:
         self._response = web.StreamResponse(headers=ask.headers | {"Content-Type": EVENT_STREAM})
         self._last = 0.0
 
-    async def run(self, feed: Callable[[Sse], Awaitable[None]]) -> web.StreamResponse:
-        """Send what ``feed`` sends until it ends; an error that ends it is the last event, ``error``."""
+    async def run(self, held: Hold, feed: Callable[[Sse], Awaitable[None]]) -> web.StreamResponse:
+        """Send what ``feed`` sends until it ends; an error that ends it is the last event, ``error``.
+
+        Args:
+            held: Ends it once the bearer may not any longer.
+            feed: Sends.
+        """
         await self._response.prepare(self._ask.request)
         self._last = self._now()
         beat = asyncio.ensure_future(self._beat())
         try:
             await self.comment()
-            await feed(self)
-        except OsirisError as error:
-            await self.event(encode(error), "error")
+            try:
+                async with held:
+                    await feed(self)
+            except OsirisError as error:
+                await self.event(encode(error), "error")
         except (ConnectionError, TimeoutError, ExceptionGroup):
             # The client left, or takes nothing: there is nobody to tell. A group is that too, from the tasks that send.
             self._response.force_close()
@@ -104,13 +114,14 @@ async def events(ask: Ask) -> web.StreamResponse:
     if after is None and last.isascii() and last.isdigit() and len(last) <= 15:
         after = int(last)
     reader = ask.parts.events.subscribe(patterns, after)
+    held = hold(ask.parts, ask.bearer, "mesh.read")
 
     async def feed(sse: Sse) -> None:
         async for event in reader:
             await sse.event(_encode(event.to_json()), event.name, event.sequence)
 
     with reader:
-        return await Sse(ask).run(feed)
+        return await Sse(ask).run(held, feed)
 
 
 async def history(ask: Ask) -> Any:
@@ -135,21 +146,23 @@ async def all_logs(ask: Ask) -> Any:
 
 async def _logs(ask: Ask, name: str) -> Any:
     query, functions = ask.query, ask.parts.functions
-    may = ask.bearer.principal.may
-
-    def shown(line: dict[str, Any]) -> bool:
-        return may("function.logs", str(line["function"]))
-
     if not query.follow:
-        lines = _Lines(shown)
+        lines = _Lines(_readable(ask.bearer))
         await functions.logs(name, _stream(lines), tail=query.tail, follow=False, since_ms=query.since_ms)
         return {"lines": lines.lines}
 
+    held = hold(ask.parts, ask.bearer, "function.logs", name)
+
     async def feed(sse: Sse) -> None:
-        sink = _stream(_LineEvents(sse, shown))
+        sink = _stream(_LineEvents(sse, _readable(held)))
         await functions.logs(name, sink, tail=query.tail, follow=True, since_ms=query.since_ms)
 
-    return await Sse(ask).run(feed)
+    return await Sse(ask).run(held, feed)
+
+
+def _readable(who: Bearer | Hold) -> Callable[[dict[str, Any]], bool]:
+    """Return what says whether a line is shown: by what he may now, which a hold keeps up with."""
+    return lambda line: who.principal.may("function.logs", str(line["function"]))
 
 
 def _stream(sink: Any) -> Stream:
