@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from osiris_mesh.errors import NotFound
+from osiris_mesh.function.name import Version
+from osiris_mesh.function.reference import reference
 from osiris_mesh.function.signature import binding_of
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.invoke.reference import reference
 
 __all__ = ["LedgerView", "Resolver"]
 
@@ -83,7 +84,7 @@ class Resolver:
             NotFound: No such function or version.
         """
         wanted = reference(name)
-        if wanted.low is None:
+        if wanted.is_active:
             spec = self._ledger.active(wanted.name)
             if spec is not None:
                 return spec
@@ -91,9 +92,10 @@ class Resolver:
             what = f"{wanted.name} has no active version" if known else f"no function is called {wanted.name}"
         else:
             known = self._ledger.versions(wanted.name)
-            spec = wanted.choose(known)
-            if spec is not None:
-                return spec
+            by_version = {Version.parse(spec.version): spec for spec in known}
+            highest = wanted.highest(by_version)
+            if highest is not None:
+                return by_version[highest]
             what = (
                 f"no version of {wanted.name} is meant by {name!r}" if known else f"no function is called {wanted.name}"
             )
