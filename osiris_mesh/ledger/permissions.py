@@ -30,6 +30,7 @@ __all__ = [
     "PERMISSIONS",
     "Grants",
     "check_grant",
+    "fits",
 ]
 
 PERMISSIONS: Final[Mapping[str, str]] = {
@@ -121,7 +122,7 @@ class Grants:
         if patterns is None or not subject:
             return False
         names = subject.split("/")
-        return any(len(pattern) == len(names) and all(map(_fits, pattern, names)) for pattern in patterns)
+        return any(len(pattern) == len(names) and all(map(fits, pattern, names)) for pattern in patterns)
 
     def some(self, permission: str) -> bool:
         """Say whether ``permission`` is held for anything at all: what a list that is filtered by name asks."""
@@ -139,7 +140,7 @@ class Grants:
         return ""
 
 
-def _fits(parts: tuple[str, ...], text: str) -> bool:
+def fits(parts: tuple[str, ...], text: str) -> bool:
     """Say whether a segment is these parts with anything between them; in linear time, whatever the pattern."""
     if len(parts) == 1:
         return text == parts[0]
