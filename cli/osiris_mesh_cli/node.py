@@ -37,6 +37,12 @@ GrpcOption = Annotated[
     str,
     typer.Option("--grpc", metavar="HOST:PORT", help="Where the gRPC API answers too; takes the extra grpc."),
 ]
+DnsOption = Annotated[
+    str,
+    typer.Option(
+        "--dns", metavar="HOST:PORT|off", help="Where DNS answers; 127.0.0.1:7453 or a free port if not given."
+    ),
+]
 OtlpOption = Annotated[
     str, typer.Option("--otlp", metavar="URL", help="OpenTelemetry collector that spans of calls are sent to.")
 ]
@@ -139,6 +145,7 @@ def _facts(ready: dict[str, Any]) -> list[tuple[str, object]]:
         ("peer", ready["peer_id"]),
         ("listen", "  ".join(listen) if isinstance(listen, list) else listen),
         ("http", ready.get("http") or "off"),
+        ("dns", ready.get("dns") or "off"),
     ]
 
 
@@ -152,6 +159,7 @@ def init(
     http_key: KeyOption = "",
     http_proxy: ProxyFlag = False,
     grpc: GrpcOption = "",
+    dns: DnsOption = "",
     otlp: OtlpOption = "",
     no_mdns: NoMdnsFlag = False,
     detach: DetachFlag = False,
@@ -171,6 +179,7 @@ def init(
         http_key=http_key,
         http_proxy=http_proxy,
         grpc=grpc,
+        dns=dns,
         otlp=otlp,
     )
     create_mesh(session.home, options, name)
@@ -201,6 +210,7 @@ def join(
     http_key: KeyOption = "",
     http_proxy: ProxyFlag = False,
     grpc: GrpcOption = "",
+    dns: DnsOption = "",
     otlp: OtlpOption = "",
     no_mdns: NoMdnsFlag = False,
     detach: DetachFlag = False,
@@ -222,6 +232,7 @@ def join(
         http_key=http_key,
         http_proxy=http_proxy,
         grpc=grpc,
+        dns=dns,
         otlp=otlp,
     )
     if token is not None:

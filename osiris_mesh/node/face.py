@@ -45,6 +45,7 @@ class Face:
             "listen": [str(address) for address in self._node.addresses],
             "http": self._node.web.url,
             "grpc": self._node.web.grpc,
+            "dns": self._node.names.address,
         }
 
     def leadership(self) -> tuple[str, int, tuple[str, ...], bool]:
@@ -106,6 +107,7 @@ class Face:
             "listen": [str(address) for address in node.addresses],
             "http": node.web.url,
             "grpc": node.web.grpc,
+            "dns": node.names.address,
         }
 
     def contact(self) -> dict[str, Any]:

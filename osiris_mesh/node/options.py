@@ -16,10 +16,10 @@ from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.multiaddr import Multiaddr, parse_host_port
 from osiris_mesh.settings import PRESETS
 
-__all__ = ["DEFAULT_LISTEN", "HTTP_OFF", "MeshFile", "NodeOptions", "node_name", "write_private"]
+__all__ = ["DEFAULT_LISTEN", "OFF", "MeshFile", "NodeOptions", "node_name", "write_private"]
 
 DEFAULT_LISTEN: Final = "0.0.0.0:7411"
-HTTP_OFF: Final = "off"
+OFF: Final = "off"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
@@ -82,6 +82,8 @@ class NodeOptions:
         http_key: PEM file of its key.
         http_proxy: A reverse proxy in front of the HTTP face ends TLS and checks the Host header.
         grpc: ``HOST:PORT`` of the gRPC face; empty: there is none. Beyond loopback it takes the same certificate.
+        dns: ``HOST:PORT`` of the DNS server, UDP and TCP, or ``off``; empty: 127.0.0.1:7453, or any free port if that
+            one is taken. Port 0 becomes the chosen one once bound.
         mdns: Announce and look for members by mDNS.
         seeds: Multiaddrs of members to try besides the saved ones.
         preset: Settings preset.
@@ -96,6 +98,7 @@ class NodeOptions:
     http_key: str = ""
     http_proxy: bool = False
     grpc: str = ""
+    dns: str = ""
     mdns: bool = True
     seeds: tuple[str, ...] = ()
     preset: str = "lan"
@@ -111,6 +114,8 @@ class NodeOptions:
             node_name(self.name)
         parse_host_port(self.listen)
         self._check_http()
+        if self.dns and self.dns != OFF:
+            parse_host_port(self.dns)
         for seed in self.seeds:
             Multiaddr.parse(seed)
         if self.otlp and not self.otlp.startswith(("http://", "https://")):
@@ -124,7 +129,7 @@ class NodeOptions:
             raise UsageError("TLS takes a certificate and its key", fix="give both --http-cert and --http-key")
         if self.grpc:
             check_exposure(parse_host_port(self.grpc)[0], tls=bool(self.http_cert), proxied=False)
-        if self.http == HTTP_OFF:
+        if self.http == OFF:
             if (self.http_cert and not self.grpc) or self.http_proxy:
                 raise UsageError("there is no HTTP to speak TLS, or behind a proxy", fix="leave out --http off")
         elif self.http:

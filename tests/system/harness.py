@@ -119,13 +119,13 @@ class Mesh:
 
     def init(self, *words: str) -> Node:
         node = self.home()
-        node.launch("init", "--listen", "127.0.0.1:0", "--no-mdns", "--preset", "local", *words)
+        node.launch("init", "--listen", "127.0.0.1:0", "--no-mdns", "--preset", "local", "--dns", "off", *words)
         return node
 
     def join(self, via: Node, *words: str) -> Node:
         node = self.home()
         token = via.run("token", "create", "--grant", "operator").out.strip()
-        node.launch("join", token, "--listen", "127.0.0.1:0", "--no-mdns", "--preset", "local", *words)
+        node.launch("join", token, "--listen", "127.0.0.1:0", "--no-mdns", "--preset", "local", "--dns", "off", *words)
         return node
 
     def form(self, count: int) -> list[Node]:
