@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from osiris_mesh.errors import NotFound
 from osiris_mesh_cli.config import settings_of
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.session import Session, command, noun
@@ -46,31 +45,13 @@ def add(
     session.next(f"webhook test {name}", "webhook list")
 
 
-def _webhooks(settings: dict[str, str]) -> list[dict[str, Any]]:
-    from osiris_mesh.gateway.config_keys import webhooks  # noqa: PLC0415 - only this file needs the rules
-
-    live = webhooks(settings)
-    names = sorted(key[len("webhook.") : -len(".url")] for key in settings if _is_url(key))
-    return [
-        {
-            "name": name,
-            "url": settings[f"webhook.{name}.url"],
-            "events": settings.get(f"webhook.{name}.events", "*"),
-            "active": name in live,
-        }
-        for name in names
-    ]
-
-
-def _is_url(key: str) -> bool:
-    return key.startswith("webhook.") and key.endswith(".url")
-
-
 @command(app, example="webhook list", name="list")
 def list_(session: Session) -> None:
     """List the webhooks; their secrets are not shown again."""
+    from osiris_mesh.gateway.hook_views import webhook_rows  # noqa: PLC0415 - brings the rules of all settings
+
     with Controller(session.home) as controller:
-        found = _webhooks(settings_of(controller))
+        found = webhook_rows(settings_of(controller))
     rows = [[item["name"], item["url"], item["events"], "" if item["active"] else "NO EFFECT"] for item in found]
     session.result({"webhooks": found}, lambda: table(["NAME", "URL", "EVENTS", ""], rows))
     if not found:
@@ -78,10 +59,9 @@ def list_(session: Session) -> None:
 
 
 def _known(controller: Controller, name: str) -> dict[str, Any]:
-    for item in _webhooks(settings_of(controller)):
-        if item["name"] == name:
-            return item
-    raise NotFound(f"no webhook is called {name!r}", fix="see: osiris-mesh webhook list")
+    from osiris_mesh.gateway.hook_views import find_row, webhook_rows  # noqa: PLC0415 - as above
+
+    return find_row(webhook_rows(settings_of(controller)), name, "webhook", "see: osiris-mesh webhook list")
 
 
 @command(app, example="webhook remove pager")

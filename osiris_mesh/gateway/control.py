@@ -12,30 +12,26 @@ from typing import Any, Final, Protocol
 
 from osiris_mesh.access.audit import Trail, read_filter
 from osiris_mesh.codec import FRAME, pack, unpack
-from osiris_mesh.errors import Conflict, Denied, NotFound, OsirisError, UsageError
+from osiris_mesh.errors import NotFound, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.gateway.deployment import Copies, make_ready
+from osiris_mesh.gateway.deployment import Copies
 from osiris_mesh.gateway.views import (
     api_token_view,
-    function_row,
-    function_view,
     role_views,
     token_view,
     user_view,
 )
-from osiris_mesh.ledger.entry import MAX_ENTRY, Entry
-from osiris_mesh.ledger.kinds import FunctionPublish, read
-from osiris_mesh.ledger.outcome import Outcome, Receipt, Refused
+from osiris_mesh.ledger.entry import MAX_ENTRY
+from osiris_mesh.ledger.outcome import Receipt
 from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.state import State
 from osiris_mesh.link import Audience, Request, Router, Stream
 
-__all__ = ["Book", "Control", "Functions", "Node"]
+__all__ = ["Book", "Control", "Functions", "Node", "entries_of", "field_of", "receipt_of"]
 
 _ENTRIES: Final = 64
 _PROPOSE_SECONDS: Final = 10.0
-_TESTS_SECONDS: Final = 600.0
 _LOG_LIMIT: Final = 1000
 
 
@@ -133,7 +129,8 @@ class Functions(Protocol):
         ...
 
 
-def _field(body: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
+def field_of(body: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
+    """Return a field of a request; UsageError if it is of another kind."""
     value = body.get(name, default)
     if type(value) is not kind:
         raise UsageError(f"the request's {name} is not a {kind.__name__}")
@@ -176,13 +173,9 @@ class Control:
             "ledger.log": self._log,
             "ledger.show": self._show,
             "ledger.verify": self._verify,
-            "function.deploy": self._deploy,
-            "function.list": self._list,
-            "function.describe": self._describe,
         }
         for name, method in methods.items():
             router.unary(name, _mapped(method), allow=Audience.LOCAL)
-        router.streaming("function.logs", self._logs, allow=Audience.LOCAL)
 
     # The node.
 
@@ -207,7 +200,7 @@ class Control:
         return await self._node.drain()
 
     async def _leave(self, body: dict[str, Any]) -> dict[str, Any]:
-        return await self._node.leave(force=_field(body, "force", bool, default=False))
+        return await self._node.leave(force=field_of(body, "force", bool, default=False))
 
     async def _sync(self, _body: dict[str, Any]) -> dict[str, Any]:
         return await self._node.sync()
@@ -216,7 +209,7 @@ class Control:
         return self._node.contact()
 
     async def _metrics(self, body: dict[str, Any]) -> dict[str, Any]:
-        name = _field(body, "name", str, "")
+        name = field_of(body, "name", str, "")
         if name:
             name = qualified(name)
             self._record(name)
@@ -246,60 +239,20 @@ class Control:
         return {"settings": dict(self._book.state.settings)}
 
     async def _submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        entries = _entries(body)
-        timeout = min(max(_field(body, "timeout_ms", int, int(_PROPOSE_SECONDS * 1000)), 1), 60_000) / 1000
-        return _receipt(await self._book.propose(entries, timeout=timeout))
+        entries = entries_of(body)
+        timeout = min(max(field_of(body, "timeout_ms", int, int(_PROPOSE_SECONDS * 1000)), 1), 60_000) / 1000
+        return receipt_of(await self._book.propose(entries, timeout=timeout))
 
     async def _log(self, body: dict[str, Any]) -> dict[str, Any]:
-        start = _field(body, "from", int, 0)
-        limit = min(max(_field(body, "limit", int, 20), 1), _LOG_LIMIT)
+        start = field_of(body, "from", int, 0)
+        limit = min(max(field_of(body, "limit", int, 20), 1), _LOG_LIMIT)
         return {"blocks": self._book.log(start, limit)}
 
     async def _show(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._book.show(_field(body, "height", int))
+        return self._book.show(field_of(body, "height", int))
 
     async def _verify(self, _body: dict[str, Any]) -> dict[str, Any]:
         return await self._book.verify()
-
-    # Functions.
-
-    async def _deploy(self, body: dict[str, Any]) -> dict[str, Any]:
-        digest = _field(body, "digest", bytes)
-        entries = _entries(body)
-        spec = _published(entries, digest)
-        ready = await make_ready(self._book.state, self._functions, spec, entries, _refusal)
-        receipt = await self._book.propose(entries, timeout=_PROPOSE_SECONDS)
-        for outcome in receipt.outcomes:
-            if not outcome.accepted:
-                raise _refusal(outcome)
-        return _receipt(receipt) | {"tests": ready.tests, "copies": ready.copies, "nodes": ready.nodes}
-
-    async def _list(self, _body: dict[str, Any]) -> dict[str, Any]:
-        rows = [
-            function_row(record, sum(self._functions.instances(record.name).values()))
-            for record in self._book.state.functions.values()
-        ]
-        return {"functions": sorted(rows, key=lambda row: str(row["name"]))}
-
-    async def _describe(self, body: dict[str, Any]) -> dict[str, Any]:
-        record = self._record(qualified(_field(body, "name", str)))
-        return function_view(record, self._functions.instances(record.name), self._functions.local(record.name))
-
-    async def _logs(self, request: Request, stream: Stream) -> None:
-        body = unpack(request.body) if request.body else {}
-        if not isinstance(body, dict):
-            raise UsageError("the request is not a map")
-        name = _field(body, "name", str, "")
-        if name:
-            name = qualified(name)
-            self._record(name)
-        await self._functions.logs(
-            name,
-            stream,
-            tail=min(max(_field(body, "tail", int, 100), 0), 10_000),
-            follow=_field(body, "follow", bool, default=False),
-            since_ms=_field(body, "since_ms", int, 0),
-        )
 
     def _record(self, name: str) -> Any:
         record = self._book.state.functions.get(name)
@@ -318,7 +271,8 @@ def _mapped(method: Callable[[dict[str, Any]], Awaitable[Any]]) -> Callable[[Req
     return handler
 
 
-def _entries(body: Mapping[str, Any]) -> list[bytes]:
+def entries_of(body: Mapping[str, Any]) -> list[bytes]:
+    """Return the entries of a request; UsageError if there are none, too many, or one is too large."""
     entries = body.get("entries")
     if not isinstance(entries, list) or not 1 <= len(entries) <= _ENTRIES:
         raise UsageError(f"a request carries 1 to {_ENTRIES} entries")
@@ -328,23 +282,8 @@ def _entries(body: Mapping[str, Any]) -> list[bytes]:
     return entries
 
 
-def _published(entries: Sequence[bytes], digest: bytes) -> FunctionSpec:
-    """Return what the entries publish under ``digest``; only what is published is worth testing."""
-    for data in entries:
-        entry = Entry.parse(data)
-        if entry.kind == FunctionPublish.KIND:
-            try:
-                published = read(entry.kind, entry.body)
-            except Refused as refusal:
-                raise UsageError(f"the entry can't be published: {refusal}") from None
-            if isinstance(published, FunctionPublish):
-                spec = FunctionSpec.from_wire(published.spec)
-                if spec.digest == digest:
-                    return spec
-    raise UsageError("none of the entries publishes the bundle with this digest")
-
-
-def _receipt(receipt: Receipt) -> dict[str, Any]:
+def receipt_of(receipt: Receipt) -> dict[str, Any]:
+    """Return what became of entries, as a map."""
     return {
         "height": receipt.height,
         "outcomes": [
@@ -352,10 +291,3 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
             for outcome in receipt.outcomes
         ],
     }
-
-
-def _refusal(outcome: Outcome) -> OsirisError:
-    text = f"the ledger refuses it: {outcome.reason}"
-    if outcome.code in {"author", "role", "grant", "signature"}:
-        return Denied(text, fix="sign with a user who may, or ask an administrator for the role", why=outcome.code)
-    return Conflict(text, why=outcome.code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -102,8 +102,8 @@ async def make_ready(
     return Ready(report, copies.have, copies.nodes)
 
 
-def check(state: State, entries: Sequence[Entry], time_ms: int) -> list[Outcome]:
-    """Return what the ledger would say to a deployment's entries now, without any effect.
+def check(state: State, entries: Sequence[Entry], time_ms: int, allowed: Collection[str] = _KINDS) -> list[Outcome]:
+    """Return what the ledger would say to entries about functions now, without any effect.
 
     How old they are is judged by the block they get into, and not here.
 
@@ -111,19 +111,20 @@ def check(state: State, entries: Sequence[Entry], time_ms: int) -> list[Outcome]
         state: The ledger's state.
         entries: The entries, in order.
         time_ms: Wall clock: who has expired by then may nothing.
+        allowed: Kinds of entries, all about functions; those of a deployment if not given.
 
     Raises:
         UsageError: An entry of another kind.
     """
-    # Publishing and activating change these two alone, and replace what is in them.
+    # What is about functions changes these two alone, and replace what is in them.
     trial = copy.copy(state)
     trial.functions, trial.tombs = dict(state.functions), dict(state.tombs)
-    return [_outcome(trial, entry, time_ms) for entry in entries]
+    return [_outcome(trial, entry, time_ms, allowed) for entry in entries]
 
 
-def _outcome(trial: State, entry: Entry, time_ms: int) -> Outcome:
-    if entry.kind not in _KINDS:
-        raise UsageError(f"a {entry.kind} entry is no part of a deployment", fix="send it with ledger.submit")
+def _outcome(trial: State, entry: Entry, time_ms: int, allowed: Collection[str]) -> Outcome:
+    if entry.kind not in allowed:
+        raise UsageError(f"a {entry.kind} entry is no part of this", fix="send it with ledger.submit")
     if entry.mesh_id != trial.mesh_id:
         return Outcome(accepted=False, reason="the entry is for another mesh", code="mesh")
     first = trial.first_outcome(entry.hash)

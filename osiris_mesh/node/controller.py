@@ -23,7 +23,9 @@ from osiris_mesh.access.gate import Gate
 from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import Conflict, OsirisError, Unavailable
+from osiris_mesh.gateway.building import Builds
 from osiris_mesh.gateway.control import Control
+from osiris_mesh.gateway.function_methods import FunctionMethods
 from osiris_mesh.gateway.hook_methods import HookMethods
 from osiris_mesh.gateway.tracing import Tracing, start_tracing
 from osiris_mesh.gossip import Gossip, PeerState
@@ -45,7 +47,6 @@ from osiris_mesh.node.face import Face
 from osiris_mesh.node.functions import Functions
 from osiris_mesh.node.hooks import Hooks
 from osiris_mesh.node.linker import Linker
-from osiris_mesh.node.names import Names
 from osiris_mesh.node.neighbours import Neighbours
 from osiris_mesh.node.options import NodeOptions, write_private
 from osiris_mesh.node.overview import Overview
@@ -99,7 +100,6 @@ class Controller:
         self.me = peer_id(self._key.public)
         self.policy = Policy(lambda: self.ledger.state, clock)
         self.web = Web(self, self.policy, clock)
-        self.names = Names(self, clock)
         self._stop = asyncio.Event()
         self._failure: OsirisError | None = None
         self._known_members: frozenset[str] = frozenset()
@@ -166,7 +166,6 @@ class Controller:
         finally:
             self.state = "stopped"
             await self.web.close()
-            await self.names.close()
             await self._raft_links.close()
             await self.raft.stop()
             await self.ledger.close()
@@ -188,7 +187,6 @@ class Controller:
                 fix="choose another address with --listen HOST:PORT, or end what uses this one",
             ) from None
         self.web.bind()
-        self.names.bind()
         chosen = replace(self.options, listen=_listen_text(host, self.addresses[0].port))
         if chosen != self.options:
             self.options = chosen
@@ -272,8 +270,10 @@ class Controller:
         self.face = Face(self)
         self.hooks = Hooks(self, self._clock, self._rng, self._set_level)
         HookMethods(router, self.hooks.bus, self.hooks.webhooks, self.network_key)
+        self.builds = Builds(self.settings.gateway.builds)
         Control(router, self.face, self.ledger, self.functions)
-        Overview(
+        FunctionMethods(router, self.ledger, self.functions, self.builds, self._clock)
+        self.overview = Overview(
             router,
             status=self.face.status,
             state=lambda: self.ledger.state,
@@ -316,7 +316,6 @@ class Controller:
                 await self._socket.start()
                 self.hooks.begin()
                 await self.web.start()
-                await self.names.start()
                 self.state = "ready"
                 self._save_process_file()
                 self.is_ready = True

@@ -8,7 +8,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import osiris_mesh
 from osiris_mesh.clock import Clock
@@ -16,6 +16,7 @@ from osiris_mesh.errors import UsageError
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.alerts import Alerts, Fired, Transition
+from osiris_mesh.gateway.deliveries import webhook_secret
 from osiris_mesh.gateway.events import Bus, Event
 from osiris_mesh.gateway.metrics import Metrics
 from osiris_mesh.gateway.readings import Rates, Readings, figures
@@ -75,6 +76,20 @@ class Hooks:
         )
         self.bus.on(self.webhooks.on_event)
         controller.functions.on_failed_tests(self._deploy_failed)
+
+    # What the HTTP face asks.
+
+    async def test_webhook(self, name: str) -> dict[str, Any]:
+        """Send a test delivery now; return ok, status and detail."""
+        return await self.webhooks.test(name)
+
+    def webhook_secret(self, name: str) -> str:
+        """Return what a webhook's deliveries are signed with."""
+        return webhook_secret(self._node.network_key, name)
+
+    def firing(self) -> list[tuple[str, str]]:
+        """Return name and subject of the alert rules that hold now, as this node sees it."""
+        return self._alerts.firing()
 
     # Running.
 

@@ -14,7 +14,7 @@ from osiris_mesh.access.policy import Policy
 from osiris_mesh.access.watch import Watch
 from osiris_mesh.clock import Clock
 from osiris_mesh.identity.multiaddr import parse_host_port
-from osiris_mesh.node.options import OFF
+from osiris_mesh.node.options import HTTP_OFF
 
 if TYPE_CHECKING:
     from osiris_mesh.gateway.grpc.server import GrpcServer
@@ -66,7 +66,7 @@ class Web:
             from osiris_mesh.gateway.grpc.server import check_address  # noqa: PLC0415 - see above
 
             check_address(options.grpc, tls=bool(options.http_cert))
-        if options.http == OFF:
+        if options.http == HTTP_OFF:
             return
         from osiris_mesh.gateway.http.listener import Listener  # noqa: PLC0415 - see above
 
@@ -98,8 +98,7 @@ class Web:
                 self._node.options.save(self._node.home)
 
     def _parts(self) -> Parts:
-        from osiris_mesh.gateway.http.deploy import Builds  # noqa: PLC0415 - see above
-        from osiris_mesh.gateway.http.parts import Parts  # noqa: PLC0415
+        from osiris_mesh.gateway.http.parts import Parts  # noqa: PLC0415 - see above
 
         node = self._node
         settings = node.settings.gateway
@@ -112,9 +111,11 @@ class Web:
             calls=node.functions.invoker,
             policy=self._policy,
             events=node.hooks.bus,
+            hooks=node.hooks,
+            overview=node.overview.view,
             metrics=node.hooks.metrics.scrape,
             trail=Trail(node.ledger),
-            builds=Builds(settings.builds),
+            builds=node.builds,
             settings=settings,
             clock=self._clock,
             watch=watch,

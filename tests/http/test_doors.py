@@ -18,7 +18,17 @@ from tests.system.harness import wait_until
 pytestmark = pytest.mark.system
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
-EXAMPLES = {"name": "t/add", "peer": "x", "height": "1", "id": "x", "user": "nobody", "key": "max_retries", "role": "x"}
+EXAMPLES = {
+    "name": "t/add",
+    "peer": "x",
+    "height": "1",
+    "id": "x",
+    "user": "nobody",
+    "key": "max_retries",
+    "role": "x",
+    "webhook": "x",
+    "alert": "x",
+}
 
 
 def documented() -> dict[tuple[str, str], tuple[str, str]]:

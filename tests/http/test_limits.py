@@ -17,7 +17,7 @@ import uvloop
 from osiris_mesh.clock import SYSTEM
 from osiris_mesh.errors import Conflict, Unavailable, UsageError
 from osiris_mesh.gateway.events import Bus
-from osiris_mesh.gateway.http.deploy import Builds
+from osiris_mesh.gateway.building import Builds
 from osiris_mesh.gateway.http.listener import Listener
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.server import HttpServer
@@ -91,6 +91,8 @@ async def gateway(
         calls=calls,
         policy=Policy(),
         events=Bus(SYSTEM),
+        hooks=unused,
+        overview=unused,
         metrics=lambda: ("text/plain", b"x 1\n"),
         trail=unused,
         builds=Builds(1),

@@ -16,8 +16,10 @@ import pytest
 from osiris_mesh.errors import Denied, OsirisError
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.multiaddr import Multiaddr
+from osiris_mesh.ledger.kinds import FunctionRemove
 from osiris_mesh.link import BlockingLink, Hello
 from osiris_sdk import Mesh as Client
+from tests.http.tokens import sign
 from tests.system.harness import Mesh, Node, wait_until
 
 pytestmark = pytest.mark.system
@@ -62,12 +64,29 @@ def test_a_stranger_with_the_network_key_may_present_himself_and_nothing_else(no
                     link.call(name, b"\x80", timeout=5)
 
 
-def test_a_client_may_call_and_resolve_and_nothing_else(node: Node) -> None:
+def test_a_client_has_what_is_about_functions_and_nothing_else(node: Node) -> None:
     token = node.run("token", "create", "--role", "client").out.strip()
     allowed = {name for name, audiences in methods(node).items() if "client" in audiences}
-    assert allowed == {"call", "resolve"}
+    deploying = {"function.build", "function.change", "function.deploy"}
+    assert allowed == {"call", "resolve", "function.list", "function.describe"} | deploying
     with Client.connect(token) as client, pytest.raises(OsirisError):
         client.request("node.status")
+
+
+def test_a_client_without_a_grant_deploys_nothing(node: Node) -> None:
+    token = node.run("token", "create", "--role", "client", "--grant", "none").out.strip()
+    body = {"files": {"f.py": b"def f(): pass"}, "name": "d/f"}
+    entry = sign(node.home, FunctionRemove("d/f", ""))
+    with Client.connect(token) as client:
+        assert client.request("function.list")["functions"] == []
+        with pytest.raises(Denied):
+            client.request("function.build", body)
+        # What the home's own user has signed is not the client's to send.
+        with pytest.raises(Denied):
+            client.request("function.change", {"entries": [entry]})
+    with_grant = node.run("token", "create", "--role", "client", "--grant", "developer").out.strip()
+    with Client.connect(with_grant) as client, pytest.raises(Denied, match="itself"):
+        client.request("function.change", {"entries": [entry]})
 
 
 def test_nobody_answers_without_the_network_key(node: Node) -> None:

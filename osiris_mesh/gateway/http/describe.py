@@ -132,6 +132,8 @@ def _path_parameter(name: str) -> dict[str, Any]:
         "user": "A user's name.",
         "key": "A setting's key.",
         "role": "A role's name.",
+        "webhook": "A webhook's name: small letters, digits, `_` and `-`.",
+        "alert": "An alert rule's name: small letters, digits, `_` and `-`.",
     }
     return {
         "name": name,

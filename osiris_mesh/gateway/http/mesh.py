@@ -22,6 +22,7 @@ __all__ = [
     "leave",
     "members",
     "metrics",
+    "overview",
     "prometheus",
     "remove_member",
     "set_member_role",
@@ -41,6 +42,11 @@ async def health(ask: Ask) -> Output:
 async def status(ask: Ask) -> Any:
     """Return how the mesh stands."""
     return ask.parts.node.status()
+
+
+async def overview(ask: Ask) -> Any:
+    """Return nodes and functions with their figures."""
+    return ask.parts.overview()
 
 
 async def members(ask: Ask) -> Any:

@@ -11,6 +11,7 @@ from osiris_mesh.access.watch import Watch
 from osiris_mesh.clock import Clock
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway import control
+from osiris_mesh.gateway.building import Job
 from osiris_mesh.gateway.events import Reader
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.ledger.principal import Principal
@@ -19,7 +20,7 @@ from osiris_mesh.link.router import Reply
 from osiris_mesh.runtime.bundle import Bundle
 from osiris_mesh.settings.gateway import GatewaySettings
 
-__all__ = ["Builds", "Calls", "Events", "Functions", "Parts", "Policy", "Principal"]
+__all__ = ["Builds", "Calls", "Events", "Functions", "Hooks", "Parts", "Policy", "Principal"]
 
 
 class Policy(Protocol):
@@ -75,8 +76,8 @@ class Calls(Protocol):
 class Builds(Protocol):
     """Builds bundles from sources, a few at a time."""
 
-    async def run(self, build: Callable[[], list[Bundle]]) -> list[Bundle]:
-        """Build in a thread; Overloaded."""
+    async def run(self, job: Job) -> list[Bundle]:
+        """Build in a process of its own; Overloaded, LimitExceeded."""
         ...
 
 
@@ -92,6 +93,22 @@ class Events(Protocol):
         ...
 
 
+class Hooks(Protocol):
+    """Webhooks and alert rules."""
+
+    async def test_webhook(self, name: str) -> dict[str, Any]:
+        """Send a test delivery now; return ok, status and detail; NotFound."""
+        ...
+
+    def webhook_secret(self, name: str) -> str:
+        """Return what a webhook's deliveries are signed with."""
+        ...
+
+    def firing(self) -> Sequence[tuple[str, str]]:
+        """Return name and subject of the alert rules that hold now, as this node sees it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of one controller.
@@ -103,6 +120,8 @@ class Parts:
         calls: Its invoker.
         policy: Who may do what.
         events: Its bus.
+        hooks: Its webhooks and alert rules.
+        overview: Returns nodes and functions with their figures.
         metrics: Returns content type and body of ``/metrics``.
         trail: Its audit trail.
         builds: Where functions are built from source.
@@ -117,6 +136,8 @@ class Parts:
     calls: Calls
     policy: Policy
     events: Events
+    hooks: Hooks
+    overview: Callable[[], dict[str, Any]]
     metrics: Callable[[], Awaitable[tuple[str, bytes]]]
     trail: Trail
     builds: Builds

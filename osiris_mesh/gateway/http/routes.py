@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from osiris_mesh.gateway.http import access, calls, deploy, functions, mesh, people, streams, types
+from osiris_mesh.gateway.http import access, calls, deploy, functions, hooks, mesh, people, streams, types
 from osiris_mesh.gateway.http.describe import openapi
 from osiris_mesh.gateway.http.route import BEARER, BUNDLE, MSGPACK, PUBLIC, Route
 
@@ -19,6 +19,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/v1/openapi.json", PUBLIC, openapi, dict, "This description."),
     # The mesh and this node.
     Route("GET", "/v1/status", "mesh.read", mesh.status, types.Status, "How the mesh stands."),
+    Route("GET", "/v1/overview", "mesh.read", mesh.overview, types.Overview, "Nodes and functions with their figures."),
     Route("GET", "/v1/members", "mesh.read", mesh.members, types.Members, "The members."),
     Route(
         "DELETE",
@@ -139,6 +140,34 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Say that a version should not be used any longer.",
         types.VersionBody,
         errors=_CHANGE_ERRORS,
+    ),
+    Route(
+        "GET",
+        "/v1/functions/{name}/config",
+        "function.read",
+        deploy.list_settings,
+        types.FunctionSettings,
+        "The settings of a function.",
+        errors=(404,),
+    ),
+    Route(
+        "PATCH",
+        "/v1/functions/{name}/config",
+        "function.deploy",
+        deploy.set_settings,
+        types.Deployed,
+        "Change settings of a function: the same code as a new version.",
+        types.FunctionSettingsBody,
+        errors=(404, 409, 422, 502, 504),
+    ),
+    Route(
+        "DELETE",
+        "/v1/functions/{name}/config",
+        "function.deploy",
+        deploy.reset_settings,
+        types.Deployed,
+        "Give every setting of a function its default again.",
+        errors=(404, 409, 422, 502, 504),
     ),
     Route(
         "GET",
@@ -380,6 +409,58 @@ ROUTES: Final[tuple[Route, ...]] = (
         people.reset_settings,
         types.Changed,
         "Give every setting its default again.",
+        types.Signed,
+        errors=_CHANGE_ERRORS,
+    ),
+    # Webhooks and alert rules.
+    Route("GET", "/v1/webhooks", "mesh.read", hooks.list_webhooks, types.Webhooks, "Where events are sent."),
+    Route(
+        "PUT",
+        "/v1/webhooks/{webhook}",
+        "config.write",
+        hooks.set_webhook,
+        types.NewWebhook,
+        "Send events to a URL; the secret that signs them is shown in this answer alone.",
+        types.WebhookBody,
+        errors=_CHANGE_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        "/v1/webhooks/{webhook}",
+        "config.write",
+        hooks.remove_webhook,
+        types.Changed,
+        "Send no more events there.",
+        types.Signed,
+        errors=_CHANGE_ERRORS,
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/{webhook}/test",
+        "config.write",
+        hooks.test_webhook,
+        types.WebhookTested,
+        "Send a test delivery from this node, now.",
+        errors=(404,),
+    ),
+    Route("GET", "/v1/alerts", "mesh.read", hooks.list_alerts, types.Alerts, "The alert rules, and what fires."),
+    Route(
+        "PUT",
+        "/v1/alerts/{alert}",
+        "config.write",
+        hooks.set_alert,
+        types.Changed,
+        "Add an alert rule, or change one.",
+        types.AlertBody,
+        errors=_CHANGE_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        "/v1/alerts/{alert}",
+        "config.write",
+        hooks.remove_alert,
+        types.Changed,
+        "Remove an alert rule; a built-in one is switched off.",
         types.Signed,
         errors=_CHANGE_ERRORS,
     ),

@@ -6,6 +6,8 @@ Times ``…_ms`` are milliseconds since 1970, keys and digests hexadecimal.
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from osiris_mesh.gateway.http.types.calls import CallBody, LogLine, LogLines, LogsQuery, MapBody, MapItem, MapResults
 from osiris_mesh.gateway.http.types.functions import (
     ActivateBody,
@@ -15,6 +17,9 @@ from osiris_mesh.gateway.http.types.functions import (
     Deployment,
     FunctionRow,
     Functions,
+    FunctionSetting,
+    FunctionSettings,
+    FunctionSettingsBody,
     FunctionView,
     OverrideFields,
     RemoveQuery,
@@ -34,6 +39,16 @@ from osiris_mesh.gateway.http.types.history import (
     HistoryQuery,
     Verified,
 )
+from osiris_mesh.gateway.http.types.hooks import (
+    Alert,
+    AlertBody,
+    Alerts,
+    NewWebhook,
+    Webhook,
+    WebhookBody,
+    Webhooks,
+    WebhookTested,
+)
 from osiris_mesh.gateway.http.types.mesh import (
     Check,
     Checks,
@@ -43,6 +58,7 @@ from osiris_mesh.gateway.http.types.mesh import (
     Members,
     MetricsQuery,
     NodeState,
+    Overview,
     Samples,
     SetRoleBody,
     Status,
@@ -70,7 +86,11 @@ from osiris_mesh.gateway.http.types.settings import Setting, SettingBody, Settin
 from osiris_mesh.gateway.http.types.shared import Changed, Signed
 
 __all__ = [
+    "UNSET",
     "ActivateBody",
+    "Alert",
+    "AlertBody",
+    "Alerts",
     "ApiToken",
     "ApiTokenBody",
     "ApiTokens",
@@ -92,6 +112,9 @@ __all__ = [
     "EventsQuery",
     "FunctionCount",
     "FunctionRow",
+    "FunctionSetting",
+    "FunctionSettings",
+    "FunctionSettingsBody",
     "FunctionView",
     "Functions",
     "Health",
@@ -107,8 +130,10 @@ __all__ = [
     "MetricsQuery",
     "NewToken",
     "NewUser",
+    "NewWebhook",
     "NodeState",
     "OverrideFields",
+    "Overview",
     "RemoveQuery",
     "Resolved",
     "Role",
@@ -132,5 +157,9 @@ __all__ = [
     "Users",
     "Verified",
     "VersionBody",
+    "Webhook",
+    "WebhookBody",
+    "WebhookTested",
+    "Webhooks",
     "WhoAmI",
 ]

@@ -15,6 +15,9 @@ __all__ = [
     "Deployed",
     "Deployment",
     "FunctionRow",
+    "FunctionSetting",
+    "FunctionSettings",
+    "FunctionSettingsBody",
     "FunctionView",
     "Functions",
     "OverrideFields",
@@ -87,6 +90,13 @@ class DeployBody(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A function from its source, or a bundle that was stored before (``digest``)."""
 
     source: Annotated[str, Meta(max_length=1 << 20, description="Text of one Python file.")] = ""
+    files: Annotated[
+        dict[str, bytes],
+        Meta(max_length=4096, description="The files of a folder, by relative path, in base64, instead of a source."),
+    ] = {}
+    folder: Annotated[
+        str, Meta(max_length=128, description="Name of the folder they lie in: the namespace of what has none.")
+    ] = ""
     filename: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}\.py$")] = "function.py"
     function: Annotated[str, Meta(max_length=256, description="Which of the file; all public ones if empty.")] = ""
     name: Annotated[str, Meta(max_length=384)] = ""
@@ -119,6 +129,40 @@ class Deployment(Struct):
     """What became of a deployment."""
 
     functions: list[Deployed]
+
+
+class FunctionSetting(Struct):
+    """One setting of a function."""
+
+    key: str
+    value: str
+    default: str
+    is_set: bool
+    means: str
+
+
+class FunctionSettings(Struct):
+    """The settings of a function's active version."""
+
+    name: str
+    version: str
+    settings: list[FunctionSetting]
+
+
+SettingText = Annotated[str, Meta(max_length=32)]
+
+
+class FunctionSettingsBody(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What to change, as people write it (`10s`, `256MiB`, `true`); null gives the default again."""
+
+    timeout: SettingText | UnsetType | None = UNSET
+    memory: SettingText | UnsetType | None = UNSET
+    concurrency: SettingText | UnsetType | None = UNSET
+    min: SettingText | UnsetType | None = UNSET
+    max: SettingText | UnsetType | None = UNSET
+    idle: SettingText | UnsetType | None = UNSET
+    idempotent: SettingText | UnsetType | None = UNSET
+    network: SettingText | UnsetType | None = UNSET
 
 
 class BundleStored(Struct):

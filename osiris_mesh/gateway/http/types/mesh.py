@@ -17,6 +17,7 @@ __all__ = [
     "Members",
     "MetricsQuery",
     "NodeState",
+    "Overview",
     "Samples",
     "SetRoleBody",
     "Status",
@@ -81,6 +82,20 @@ class SetRoleBody(Signed, kw_only=True):
     """What a member may become."""
 
     role: Literal["voter", "follower"]
+
+
+class Overview(Struct):
+    """Nodes and functions with their figures, as this node hears of them."""
+
+    mesh_id: str
+    name: str
+    peer_id: str
+    leader: str | None
+    term: int
+    height: int
+    quorum: bool
+    nodes: list[dict[str, Any]]
+    functions: list[dict[str, Any]]
 
 
 class Check(Struct):
