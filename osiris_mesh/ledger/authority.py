@@ -73,6 +73,8 @@ AUTHORS: Final[dict[str, Rule]] = {
     "role.remove": Rule("user.manage"),
     "apitoken.create": Rule("user.manage", owner=True),
     "apitoken.revoke": Rule("user.manage", owner=True),
+    "registry.write": Rule("registry.publish", named=True),
+    "registry.remove": Rule("registry.manage"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The effect of each kind of entry on the state; users, roles and API tokens have a file of their own.
+"""The effect of each kind of entry on the state; people and the registry's tree have files of their own.
 
 Each effect checks everything before it changes anything, so that a refusal leaves no trace. What is checked here beside
 the fields' rules is in ``DESIGN.md``.
@@ -20,6 +20,7 @@ from osiris_mesh.ledger.outcome import ACCEPTED, UNCHANGED, Outcome, Refused
 from osiris_mesh.ledger.people import PEOPLE, bring_user, drop_user
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, CLIENT_GRANTS, NOTHING
 from osiris_mesh.ledger.records import FunctionRecord, Member, Named, TokenRecord, User, VersionRecord
+from osiris_mesh.ledger.tree import TREE
 
 if TYPE_CHECKING:
     from osiris_mesh.ledger.state import Context, State
@@ -269,4 +270,5 @@ EFFECTS: Final[dict[str, Callable[[State, Any, Entry, Context], Outcome]]] = {
     "config.set": _config_set,
     "config.reset": _config_reset,
     **PEOPLE,
+    **TREE,
 }

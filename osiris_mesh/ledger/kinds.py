@@ -39,6 +39,8 @@ __all__ = [
     "MemberAdd",
     "MemberRemove",
     "MemberRole",
+    "RegistryRemove",
+    "RegistryWrite",
     "RoleRemove",
     "RoleSet",
     "TokenCreate",
@@ -412,6 +414,33 @@ class ApiTokenRevoke(Body):
     key: bytes = _is(_KEY)
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryWrite(Body):
+    """Files of the registry's tree are written, all of them or none.
+
+    Attributes:
+        changes: ``[path, head it was made for or empty, bytes]``, ascending by path: what a history grows by, or what
+            ``config.json`` or ``checkpoint`` is from now on.
+    """
+
+    KIND: ClassVar[str] = "registry.write"
+    changes: list[list[Any]] = _is(shapes.TREE_CHANGES)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRemove(Body):
+    """A file of the registry's tree is gone, to be written anew: how an operator repairs a spoiled history.
+
+    Attributes:
+        path: Its path.
+        previous: The head it has.
+    """
+
+    KIND: ClassVar[str] = "registry.remove"
+    path: str = _is(shapes.TREE_PATH)
+    previous: bytes = _is(_KEY)
+
+
 KINDS: Final[dict[str, type[Body]]] = {
     kind.KIND: kind
     for kind in (
@@ -435,6 +464,8 @@ KINDS: Final[dict[str, type[Body]]] = {
         RoleRemove,
         ApiTokenCreate,
         ApiTokenRevoke,
+        RegistryWrite,
+        RegistryRemove,
     )
 }
 

@@ -1,7 +1,7 @@
 """Permissions, grants and the built-in roles: what someone may be allowed, in words. A pure core.
 
-A *grant* is ``permission`` or ``permission:pattern``. A pattern limits a permission of functions to names; ``*`` in it
-stands for any part of one segment, and a pattern has as many segments as the names it means::
+A *grant* is ``permission`` or ``permission:pattern``. A pattern limits a permission of functions, or to publish, to
+names; ``*`` in it stands for any part of one segment, and a pattern has as many segments as the names it means::
 
     function.call                     every function
     function.call:team-a/*            the functions of one namespace of this mesh, none of a vendor's
@@ -39,6 +39,8 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "function.call": "call",
     "function.logs": "what a function printed",
     "function.deploy": "publish, activate, deprecate, remove",
+    "registry.publish": "write records into the registry that is kept in the ledger",
+    "registry.manage": "its root, its settings, the keys of the mesh's own names; take a file away",
     "member.manage": "remove a member, change its role",
     "token.manage": "join and client tokens",
     "config.write": "settings of the mesh, webhooks",
@@ -52,6 +54,7 @@ MAX_GRANTS: Final = 64
 """Grants of one role or one API token."""
 
 _MAX_PATTERN: Final = 384
+_ABOUT_NAMES: Final = ("function.", "registry.publish")
 _LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-*")
 _FIX: Final = "a grant looks like function.call or function.call:team-a/*"
 
@@ -67,7 +70,7 @@ def check_grant(text: str) -> str:
         raise UsageError(f"there is no permission {permission[:64]!r}", fix=f"there are {', '.join(PERMISSIONS)}")
     if not colon:
         return text
-    if not permission.startswith("function."):
+    if not permission.startswith(_ABOUT_NAMES):
         raise UsageError(f"{permission} is not about functions and takes no pattern", fix=_FIX)
     segments = pattern.split("/")
     if len(pattern) > _MAX_PATTERN or len(segments) not in {2, 3} or not all(segments):
@@ -167,8 +170,8 @@ def _ladder(*steps: tuple[str, tuple[str, ...]]) -> dict[str, Grants]:
 
 BUILT_IN_ROLES: Final[Mapping[str, Grants]] = _ladder(
     ("viewer", ("mesh.read", "function.read", "function.logs")),
-    ("developer", ("function.call", "function.deploy")),
-    ("operator", ("member.manage", "token.manage", "config.write", "node.manage", "audit.read")),
+    ("developer", ("function.call", "function.deploy", "registry.publish")),
+    ("operator", ("member.manage", "token.manage", "config.write", "node.manage", "audit.read", "registry.manage")),
     ("admin", ("user.manage",)),
 )
 """The roles every mesh has, each with all of the one before."""

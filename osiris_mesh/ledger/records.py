@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.ledger.permissions import Grants
 
-__all__ = ["ApiTokenRecord", "FunctionRecord", "Member", "Named", "Role", "TokenRecord", "User", "VersionRecord"]
+__all__ = [
+    "ApiTokenRecord",
+    "FunctionRecord",
+    "Member",
+    "Named",
+    "Role",
+    "TokenRecord",
+    "TreeFile",
+    "User",
+    "VersionRecord",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +184,18 @@ class FunctionRecord:
     name: str
     versions: dict[str, VersionRecord] = field(default_factory=dict)
     active: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """One file of the registry's tree.
+
+    Attributes:
+        data: Its bytes.
+        head: What a change of it must name (:func:`osiris_mesh.ledger.tree.head_after`).
+        places: :data:`osiris_mesh.ledger.tree.PLACE` of each entry that its bytes come from, one after the other.
+    """
+
+    data: bytes
+    head: bytes
+    places: bytes

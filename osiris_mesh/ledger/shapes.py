@@ -23,10 +23,14 @@ __all__ = [
     "FOUNDERS",
     "FUNCTION_NAME",
     "GRANT_LIST",
+    "MAX_CHANGES",
+    "MAX_PIECE",
     "NAME",
     "PEER_ID",
     "ROLE_NAME",
     "SETTING_KEY",
+    "TREE_CHANGES",
+    "TREE_PATH",
     "VERSION",
     "Shape",
     "blob",
@@ -43,6 +47,11 @@ _ADDRESS = re.compile(r"/[!-~]{1,511}\Z")
 PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")
 _SETTING = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\.[a-z0-9][a-z0-9_-]{0,63}){0,7}\Z")
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+_TREE_PATH = re.compile(r"[!-~]{1,512}\Z")
+MAX_CHANGES: Final = 256
+"""Files one entry writes."""
+MAX_PIECE: Final = 96 * 1024
+"""Bytes one entry adds to a file: a statement of the largest size and room beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +174,22 @@ def _are_grants(value: Any) -> bool:
     return True
 
 
+def _are_changes(value: Any) -> bool:
+    if type(value) is not list or not 1 <= len(value) <= MAX_CHANGES:
+        return False
+    last = ""
+    for item in value:
+        if type(item) is not list or len(item) != 3:
+            return False
+        path, previous, data = item
+        if not (TREE_PATH.holds(path) and path > last and type(previous) is bytes and len(previous) in {0, 32}):
+            return False
+        if not (type(data) is bytes and 1 <= len(data) <= MAX_PIECE):
+            return False
+        last = path
+    return True
+
+
 NAME: Final = text(1, 128)
 FUNCTION_NAME: Final = Shape("a function's full name", _is_function)
 VERSION: Final = Shape("a version", _is_version)
@@ -177,3 +202,8 @@ CONTAINER_LIST: Final = Shape(
 ROLE_NAME: Final = pattern("a role's name of a-z, 0-9, '_' and '-'", _ROLE)
 GRANT_LIST: Final = Shape(f"a list of 1 to {MAX_GRANTS} grants, ascending", _are_grants)
 SETTING_KEY: Final = pattern("a setting's key like invoke.max_retries", _SETTING)
+TREE_PATH: Final = pattern("a path of the registry's tree", _TREE_PATH)
+TREE_CHANGES: Final = Shape(
+    f"a list of 1 to {MAX_CHANGES} [path, head of 0 or 32 bytes, 1 to {MAX_PIECE} bytes], ascending by path",
+    _are_changes,
+)

@@ -36,6 +36,7 @@ from osiris_mesh.ledger.records import (
     Named,
     Role,
     TokenRecord,
+    TreeFile,
     User,
     VersionRecord,
 )
@@ -50,7 +51,7 @@ AHEAD_MS: Final = 300_000
 
 _OTHER_MESH: Final = Outcome(accepted=False, reason="the entry is for another mesh", code="mesh")
 # Kinds that change nobody's rights; all others count in :attr:`State.rights`.
-_NO_RIGHTS: Final = ("function.", "container.", "config.")
+_NO_RIGHTS: Final = ("function.", "container.", "config.", "registry.")
 _TOO_OLD: Final = Outcome(
     accepted=False, reason="the entry is more than an hour older than its block; sign it again", code="time"
 )
@@ -90,6 +91,10 @@ class State:
         containers: What each node said it runs: ``(name, version, instances)`` by peer id.
         settings: Values by key.
         names: Every key that ever was a user's, a member's or an API token's, with what it was called.
+        tree: Files of the registry by path.
+        tree_files: How many they are.
+        tree_bytes: Bytes of all of them.
+        tree_height: Height at which one changed last; 0 before the first.
         rights: Goes up whenever what somebody may could have changed, time passing aside.
     """
 
@@ -105,6 +110,10 @@ class State:
         self.containers: dict[str, tuple[tuple[str, str, int], ...]] = {}
         self.settings: dict[str, str] = {}
         self.names: dict[bytes, Named] = {}
+        self.tree: dict[str, TreeFile] = {}
+        self.tree_files = 0
+        self.tree_bytes = 0
+        self.tree_height = 0
         self.rights = 0
         self._authors: dict[bytes, Author] = {}
         # Digests of removed versions: a version number never comes to mean other code.

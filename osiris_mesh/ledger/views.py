@@ -158,6 +158,10 @@ def _summary(body: kinds.Body) -> str:
             return name
         case kinds.ApiTokenCreate(key=key, name=name, grants=grants):
             return f"{name} ({key.hex()[:16]}) may {', '.join(grants)}"
+        case kinds.RegistryWrite(changes=changes):
+            return ", ".join(str(change[0]) for change in changes[:8]) + (" …" if len(changes) > 8 else "")
+        case kinds.RegistryRemove(path=path):
+            return path
     return ""
 
 
@@ -196,6 +200,8 @@ def subject(entry: Entry, body: kinds.Body, names: Mapping[bytes, Named]) -> tup
             return setting or "all", ""
         case kinds.RoleSet(name=name) | kinds.RoleRemove(name=name) | kinds.Genesis(name=name):
             return name, ""
+        case kinds.RegistryWrite(changes=[[path, *_], *_]) | kinds.RegistryRemove(path=path):
+            return path, ""
     return "", ""
 
 

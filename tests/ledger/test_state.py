@@ -27,6 +27,8 @@ from osiris_mesh.ledger.kinds import (
     MemberAdd,
     MemberRemove,
     MemberRole,
+    RegistryRemove,
+    RegistryWrite,
     RoleRemove,
     RoleSet,
     TokenCreate,
@@ -36,6 +38,7 @@ from osiris_mesh.ledger.kinds import (
     UserUpdate,
 )
 from osiris_mesh.ledger.outcome import Outcome
+from osiris_mesh.ledger.tree import head_after
 from tests.ledger.kit import (
     ADMIN,
     CLIENT,
@@ -85,6 +88,7 @@ def snapshot(paper: Paper) -> tuple[object, ...]:
             state.functions,
             state.containers,
             state.settings,
+            state.tree,
         )
     )
 
@@ -119,6 +123,8 @@ ROWS: list[tuple[Body, set[str]]] = [
     (RoleRemove("spare"), {"admin"}),
     (ApiTokenCreate(key("api").public, VIEWER.public, "t", ["mesh.read"], 1 << 50), {"admin", "viewer"}),
     (ApiTokenRevoke(key("his").public), {"admin", "viewer"}),
+    (RegistryWrite([["ns/_/math/sub.jsonl", b"", b"line"]]), {"admin", "operator", "developer"}),
+    (RegistryRemove("ns/_/math/add.jsonl", head_after(b"", b"line")), {"admin", "operator"}),
 ]
 
 
@@ -132,6 +138,7 @@ def test_who_may_author_what(paper: Paper, body: Body, allowed: set[str], who: s
     paper.must(ConfigSet("x.y", "1"), ADMIN)
     paper.must(RoleSet("spare", ["mesh.read"]), ADMIN)
     paper.must(ApiTokenCreate(key("his").public, VIEWER.public, "his", ["mesh.read"], 1 << 50), VIEWER)
+    paper.must(RegistryWrite([["ns/_/math/add.jsonl", b"", b"line"]]), DEVELOPER)
     before = snapshot(paper)
     outcome = paper.put(body, WHO[who])
     assert outcome.accepted is (who in allowed), outcome
