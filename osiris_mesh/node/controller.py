@@ -47,6 +47,7 @@ from osiris_mesh.node.face import Face
 from osiris_mesh.node.functions import Functions
 from osiris_mesh.node.hooks import Hooks
 from osiris_mesh.node.linker import Linker
+from osiris_mesh.node.names import Names
 from osiris_mesh.node.neighbours import Neighbours
 from osiris_mesh.node.options import NodeOptions, write_private
 from osiris_mesh.node.overview import Overview
@@ -100,6 +101,7 @@ class Controller:
         self.me = peer_id(self._key.public)
         self.policy = Policy(lambda: self.ledger.state, clock)
         self.web = Web(self, self.policy, clock)
+        self.names = Names(self, clock)
         self._stop = asyncio.Event()
         self._failure: OsirisError | None = None
         self._known_members: frozenset[str] = frozenset()
@@ -166,6 +168,7 @@ class Controller:
         finally:
             self.state = "stopped"
             await self.web.close()
+            await self.names.close()
             await self._raft_links.close()
             await self.raft.stop()
             await self.ledger.close()
@@ -187,6 +190,7 @@ class Controller:
                 fix="choose another address with --listen HOST:PORT, or end what uses this one",
             ) from None
         self.web.bind()
+        self.names.bind()
         chosen = replace(self.options, listen=_listen_text(host, self.addresses[0].port))
         if chosen != self.options:
             self.options = chosen
@@ -316,6 +320,7 @@ class Controller:
                 await self._socket.start()
                 self.hooks.begin()
                 await self.web.start()
+                await self.names.start()
                 self.state = "ready"
                 self._save_process_file()
                 self.is_ready = True

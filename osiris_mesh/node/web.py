@@ -14,7 +14,7 @@ from osiris_mesh.access.policy import Policy
 from osiris_mesh.access.watch import Watch
 from osiris_mesh.clock import Clock
 from osiris_mesh.identity.multiaddr import parse_host_port
-from osiris_mesh.node.options import HTTP_OFF
+from osiris_mesh.node.options import OFF
 
 if TYPE_CHECKING:
     from osiris_mesh.gateway.grpc.server import GrpcServer
@@ -66,7 +66,7 @@ class Web:
             from osiris_mesh.gateway.grpc.server import check_address  # noqa: PLC0415 - see above
 
             check_address(options.grpc, tls=bool(options.http_cert))
-        if options.http == HTTP_OFF:
+        if options.http == OFF:
             return
         from osiris_mesh.gateway.http.listener import Listener  # noqa: PLC0415 - see above
 
