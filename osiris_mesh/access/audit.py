@@ -27,7 +27,7 @@ from osiris_mesh.ledger.outcome import Outcome, Refused
 from osiris_mesh.ledger.records import Named
 from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.state import State
-from osiris_mesh.ledger.views import entry_view, stored_block, subject
+from osiris_mesh.ledger.views import Shown, entry_view, stored_block, subject
 
 __all__ = ["MAX_EVENTS", "Book", "Filter", "Page", "Trail", "events", "read_filter"]
 
@@ -108,13 +108,14 @@ def read_filter(asked: Mapping[str, Any]) -> Filter:
     return Filter(**values)
 
 
-def events(block: Block, state: State, wanted: Filter) -> Iterator[dict[str, Any]]:
+def events(block: Block, state: State, wanted: Filter, shown: Shown | None = None) -> Iterator[dict[str, Any]]:
     """Return the events of one block that are asked for, newest first.
 
     Args:
         block: A block with its outcomes.
         state: Gives names; those of who is gone, too.
         wanted: What is asked for.
+        shown: Which entries whoever asks may know of; None: all.
 
     Returns:
         Maps of JSON types: ``time_ms`` (of the block), ``height``, ``index`` (in the whole log), ``hash`` of the entry;
@@ -128,6 +129,8 @@ def events(block: Block, state: State, wanted: Filter) -> Iterator[dict[str, Any
         if wanted.before is not None and index >= wanted.before:
             continue
         if wanted.accepted is not None and outcome.accepted is not wanted.accepted:
+            continue
+        if shown is not None and not shown(entry, outcome):
             continue
         event = _event(entry, outcome, state, wanted)
         if event is not None:
@@ -258,8 +261,12 @@ class Trail:
     def __init__(self, book: Book) -> None:
         self._book = book
 
-    async def page(self, wanted: Filter) -> Page:
+    async def page(self, wanted: Filter, shown: Shown | None = None) -> Page:
         """Return a page.
+
+        Args:
+            wanted: What is asked for.
+            shown: Which entries whoever asks may know of; None: all.
 
         Raises:
             CheckFailed: The stored chain can't be read.
@@ -279,7 +286,7 @@ class Trail:
                 except RemoteProtocolError as error:
                     raise CheckFailed(f"block {row.height} is stored here but can't be read: {error.what}") from None
                 last = block.header.first
-                for event in events(block, self._book.state, wanted):
+                for event in events(block, self._book.state, wanted, shown):
                     found.append(event)
                     if len(found) == wanted.limit:
                         return Page(tuple(found), event["index"] if event["index"] > 0 else None)

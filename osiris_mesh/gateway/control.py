@@ -26,6 +26,7 @@ from osiris_mesh.ledger.entry import MAX_ENTRY
 from osiris_mesh.ledger.outcome import Receipt
 from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.state import State
+from osiris_mesh.ledger.views import Shown
 from osiris_mesh.link import Audience, Request, Router, Stream
 
 __all__ = ["Book", "Control", "Functions", "Node", "entries_of", "field_of", "receipt_of"]
@@ -84,12 +85,12 @@ class Book(Protocol):
         """Put entries into the ledger."""
         ...
 
-    def log(self, start: int, limit: int) -> list[dict[str, Any]]:
-        """Return blocks as maps, ascending from height ``start``; from 0, the last ones."""
+    def log(self, start: int, limit: int, shown: Shown | None = None) -> list[dict[str, Any]]:
+        """Return blocks as maps, ascending from height ``start``; from 0, the last ones; what is not shown withheld."""
         ...
 
-    def show(self, height: int) -> dict[str, Any]:
-        """Return one block with its entries as a map."""
+    def show(self, height: int, shown: Shown | None = None) -> dict[str, Any]:
+        """Return one block with its entries as a map; what is not shown withheld."""
         ...
 
     async def verify(self) -> dict[str, Any]:

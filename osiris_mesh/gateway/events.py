@@ -108,6 +108,12 @@ class Event:
         """Whether every node notices it."""
         return EVENTS[self.name].scope == "mesh"
 
+    @property
+    def function(self) -> str:
+        """Full name of the function it is about; empty: about none, or about this node."""
+        # What an alert is about is a function, or nothing.
+        return str(self.fields.get("function") or self.fields.get("subject") or "")
+
     def to_json(self) -> dict[str, Any]:
         """Return it as a map of JSON types."""
         return {"name": self.name, "sequence": self.sequence, "time_ms": self.time_ms, "fields": dict(self.fields)}

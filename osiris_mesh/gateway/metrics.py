@@ -39,30 +39,35 @@ class Metrics:
         self._read = read
         self._named: set[str] = set()
 
-    async def scrape(self) -> tuple[str, bytes]:
+    async def scrape(self, sees: Callable[[str], bool] | None = None) -> tuple[str, bytes]:
         """Return :data:`CONTENT_TYPE` and all metrics in Prometheus' text format.
+
+        Args:
+            sees: Says whether a function may have a row of its own, by name; the rest stand in ``other``: sums stay.
 
         Readings are taken at once, on the loop. The text, 400 KB for 200 functions, is made in a thread, so that calls
         get their turn meanwhile.
         """
-        return CONTENT_TYPE, await asyncio.to_thread(_format, list(self.collect()))
+        return CONTENT_TYPE, await asyncio.to_thread(_format, list(self.collect(sees)))
 
-    def render(self) -> bytes:
+    def render(self, sees: Callable[[str], bool] | None = None) -> bytes:
         """Return the same text at once, for those who have no loop."""
-        return _format(list(self.collect()))
+        return _format(list(self.collect(sees)))
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self, sees: Callable[[str], bool] | None = None) -> Iterator[Metric]:
         """Yield what Prometheus is told of this node, from one reading."""
         now = self._read()
-        yield from self._calls(now)
-        yield from self._demand(now)
+        yield from self._calls(now, sees)
+        yield from self._demand(now, sees)
         yield from _node(now)
         yield from _mesh(now)
         yield from _spread(now)
         yield from _hooks(now)
 
-    def _label(self, name: str) -> str:
+    def _label(self, name: str, sees: Callable[[str], bool] | None) -> str:
         """Return the label of a function; once it has one of its own it keeps it, so that no counter goes back."""
+        if sees is not None and not sees(name):
+            return OTHER
         if name in self._named:
             return name
         if len(self._named) < MAX_FUNCTIONS:
@@ -70,12 +75,12 @@ class Metrics:
             return name
         return OTHER
 
-    def _calls(self, now: Readings) -> Iterator[Metric]:
+    def _calls(self, now: Readings, sees: Callable[[str], bool] | None) -> Iterator[Metric]:
         from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415 - as in _Scrape
 
         rows: dict[str, Tally] = {}
         for name, tally in (*now.calls.items(), ("", now.forgotten)):
-            label = self._label(name) if name else OTHER
+            label = self._label(name, sees) if name else OTHER
             row = rows.setdefault(label, Tally())
             row.add(tally)
             row.in_flight += tally.in_flight
@@ -108,10 +113,10 @@ class Metrics:
             times.add_metric([name], _cumulated(row.buckets), row.seconds)
         yield times
 
-    def _demand(self, now: Readings) -> Iterator[Metric]:
+    def _demand(self, now: Readings, sees: Callable[[str], bool] | None) -> Iterator[Metric]:
         rows: dict[str, Demand] = {}
         for name, demand in now.demand.items():
-            label = self._label(name)
+            label = self._label(name, sees)
             row = rows.get(label, Demand())
             rows[label] = Demand(
                 row.instances + demand.instances,

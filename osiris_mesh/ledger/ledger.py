@@ -250,8 +250,10 @@ class Ledger:
         except RemoteProtocolError as error:
             raise _unreadable(height, error) from None
 
-    def log(self, start: int, limit: int) -> list[dict[str, Any]]:
+    def log(self, start: int, limit: int, shown: views.Shown | None = None) -> list[dict[str, Any]]:
         """Return blocks as maps of JSON types, ascending from height ``start``; from 0 or below, the last ones.
+
+        ``shown`` says which entries are not withheld, as :func:`osiris_mesh.ledger.views.block_view` has it.
 
         Raises:
             CheckFailed: What is stored can't be read.
@@ -260,19 +262,19 @@ class Ledger:
         found = []
         for row in self._open().chain.rows(first, limit):
             try:
-                found.append(views.block_view(views.stored_block(row), self.state))
+                found.append(views.block_view(views.stored_block(row), self.state, shown=shown))
             except RemoteProtocolError as error:
                 raise _unreadable(row.height, error) from None
         return found
 
-    def show(self, height: int) -> dict[str, Any]:
-        """Return one block as a map of JSON types, with every field of every entry.
+    def show(self, height: int, shown: views.Shown | None = None) -> dict[str, Any]:
+        """Return one block as a map of JSON types, with every field of every entry that ``shown`` lets through.
 
         Raises:
             NotFound: The chain here does not have it.
             CheckFailed: What is stored can't be read.
         """
-        return views.block_view(self.block(height), self.state, bodies=True)
+        return views.block_view(self.block(height), self.state, bodies=True, shown=shown)
 
     async def verify(self) -> dict[str, Any]:
         """Check the whole stored chain (:func:`osiris_mesh.ledger.verify.verify_folder`), off the loop thread.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +17,10 @@ from osiris_mesh.ledger.outcome import Outcome, Refused
 from osiris_mesh.ledger.records import Named
 from osiris_mesh.ledger.state import State
 
-__all__ = ["block_view", "entry_view", "stored_block", "subject"]
+__all__ = ["Shown", "block_view", "entry_view", "stored_block", "subject"]
+
+Shown = Callable[[Entry | None, Outcome], bool]
+"""Says whether somebody may know what an entry says."""
 
 
 def stored_block(row: Row) -> Block:
@@ -43,13 +46,17 @@ def stored_block(row: Row) -> Block:
     )
 
 
-def block_view(block: Block, state: State, *, bodies: bool = False) -> dict[str, Any]:
+def block_view(block: Block, state: State, *, bodies: bool = False, shown: Shown | None = None) -> dict[str, Any]:
     """Return a block.
+
+    An entry that is not shown keeps its place, its hash and its kind, so that the block's roots can still be proven;
+    what it says is withheld, its nonce with it, so that nobody finds it out by trying.
 
     Args:
         block: The block.
         state: Gives the names of authors.
         bodies: Every field of every entry, not only its summary.
+        shown: Which entries; None: all.
     """
     header = block.header
     return {
@@ -67,9 +74,27 @@ def block_view(block: Block, state: State, *, bodies: bool = False) -> dict[str,
         "raft_index": header.raft_index,
         "entries": [
             {"height": header.height, "index": header.first + at, "hash": digest.hex()}
-            | entry_view(entry, outcome, state, bodies=bodies)
+            | (
+                entry_view(entry, outcome, state, bodies=bodies)
+                if shown is None or shown(entry, outcome)
+                else _withheld(entry, outcome)
+            )
             for at, (digest, entry, outcome) in enumerate(zip(block.hashes, block.entries, block.outcomes, strict=True))
         ],
+    }
+
+
+def _withheld(entry: Entry | None, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "accepted": outcome.accepted,
+        "code": "",
+        "reason": "",
+        "kind": entry.kind if entry is not None else "",
+        "author": "",
+        "author_name": "",
+        "time_ms": entry.time_ms if entry is not None else 0,
+        "summary": "withheld",
+        "withheld": True,
     }
 
 

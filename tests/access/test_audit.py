@@ -10,6 +10,7 @@ import pytest
 
 from osiris_mesh.access import audit
 from osiris_mesh.access.audit import Filter, Trail, events, read_filter
+from osiris_mesh.access.sight import Sight
 from osiris_mesh.errors import UsageError
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.peer_id import peer_id
@@ -28,6 +29,8 @@ from osiris_mesh.ledger.kinds import (
     UserRemove,
     UserUpdate,
 )
+from osiris_mesh.ledger.permissions import Grants
+from osiris_mesh.ledger.principal import Principal
 from osiris_mesh.ledger.search import Search
 from osiris_mesh.ledger.state import State
 from tests.ledger.kit import (
@@ -236,6 +239,27 @@ def test_events_of_one_block_are_a_pure_view() -> None:
     block = paper.blocks[-1]
     assert [event["subject"] for event in events(block, paper.state, Filter())] == ["z", ""]
     assert list(events(block, paper.state, Filter(before=block.header.first))) == []
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+async def test_who_is_narrowed_learns_nothing_of_other_functions(shelf: Shelf, limit: int) -> None:
+    sight = Sight(Principal("user", grants=Grants(["audit.read", "function.read:team-b/*"])))
+    found: list[dict[str, Any]] = []
+    before: int | None = None
+    while True:
+        page = await Trail(shelf).page(Filter(limit=limit, before=before), sight.entry)
+        found += page.events
+        if page.next is None:
+            break
+        before = page.next
+    assert not any("team-a" in str(event) for event in found)
+    kinds = {event["kind"] for event in await shelf.all()} - {event["kind"] for event in found}
+    assert kinds == {"function.publish", "function.activate", "role.set"}
+    # Nor by asking for it.
+    for asked in ({"subject": "team-a/add"}, {"kind": "function."}, {"subject": "ci"}):
+        assert (await Trail(shelf).page(Filter(**asked), sight.entry)).events == ()
+    whole = Sight(Principal("user", grants=Grants(["function.call"])))
+    assert list((await Trail(shelf).page(Filter(), whole.entry)).events) == await shelf.all()
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,12 @@ def test_scopes() -> None:
         "member.removed",
         "deploy.done",
     }
+
+
+def test_what_an_event_is_about_is_told_by_the_fields_its_kind_has() -> None:
+    """Who may not know of a function gets no event about it, so no field but these may name one."""
+    for name, kind in EVENTS.items():
+        about = [field for field in kind.fields if field in {"function", "subject"}]
+        fields = {field: f"t/{field}" for field in kind.fields}
+        assert Event(name, fields).function == (f"t/{about[0]}" if about else "")
+        assert len(about) == name.startswith(("deploy.", "function.", "queue.", "alert."))

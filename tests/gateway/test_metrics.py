@@ -51,6 +51,25 @@ def test_values() -> None:
     assert not any(OTHER in labels for _, labels in seen)
 
 
+def test_functions_somebody_may_not_know_of_stand_together() -> None:
+    metrics = Metrics(lambda: full(4))
+    whole, some, none = (metrics.render(sees) for sees in (None, lambda name: name == "default/f1", lambda _: False))
+    for text, names in ((some, {"default/f1", OTHER}), (none, {OTHER})):
+        seen = values(text)
+        for name in ("osiris_function_calls_total", "osiris_function_queued_calls", "osiris_function_errors_total"):
+            rows = {labels[0]: value for (metric, labels), value in seen.items() if metric == name}
+            assert set(rows) == names
+            assert sum(rows.values()) == sum(value for (metric, _), value in values(whole).items() if metric == name)
+        for secret in {"default/f0", "default/f1", "default/f2"} - names:
+            assert secret.encode() not in text
+    # What one bearer may not see changes no row of another's.
+    again, first = (
+        {key: value for key, value in values(text).items() if key[0].startswith("osiris_function")}
+        for text in (metrics.render(), whole)
+    )
+    assert again == first
+
+
 def test_every_family_has_a_help_and_follows_the_conventions() -> None:
     found = families(Metrics(full).render())
     assert len(found) > 35

@@ -7,6 +7,7 @@ from osiris_mesh.errors import NotFound, UsageError
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import own_entries, propose, record
 from osiris_mesh.gateway.http.route import Ask
+from osiris_mesh.gateway.http.seen import sight_of
 from osiris_mesh.ledger.kinds import ApiTokenCreate, ApiTokenRevoke, RoleRemove, RoleSet
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
 from osiris_mesh.ledger.records import ApiTokenRecord
@@ -35,17 +36,16 @@ async def audit(ask: Ask) -> types.Audit:
     """Return changes of the mesh, newest first."""
     query = ask.query
     wanted = Filter(**{name: getattr(query, name) for name in query.__struct_fields__})
-    page = await ask.parts.trail.page(wanted)
+    page = await ask.parts.trail.page(wanted, sight_of(ask).entry)
     return types.Audit(list(page.events), page.next)
 
 
 async def list_roles(ask: Ask) -> types.Roles:
-    """Return the built-in and the custom roles."""
-    custom = ask.parts.book.state.roles
+    """Return the built-in roles, and the custom ones that name no function the bearer may not know of."""
+    sight, every = sight_of(ask), ask.bearer.principal.may(_MANAGE)
+    custom = [role for role in ask.parts.book.state.roles.values() if every or sight.grants(role.grants.texts)]
     roles = [types.Role(name, list(grants.texts), builtin=True) for name, grants in BUILT_IN_ROLES.items()]
-    return types.Roles(
-        [*roles, *(types.Role(role.name, list(role.grants.texts), builtin=False) for role in custom.values())]
-    )
+    return types.Roles([*roles, *(types.Role(role.name, list(role.grants.texts), builtin=False) for role in custom)])
 
 
 async def set_role(ask: Ask) -> types.Changed:
@@ -78,10 +78,15 @@ def _row(ask: Ask, token: ApiTokenRecord) -> types.ApiToken:
 
 async def list_tokens(ask: Ask) -> types.ApiTokens:
     """Return the bearer's API tokens, or everybody's for who manages users."""
-    who = ask.bearer.principal
+    who, sight, mine = ask.bearer.principal, sight_of(ask), ask.bearer.key.public
     every = who.may(_MANAGE)
+
+    def listed(token: ApiTokenRecord) -> bool:
+        # A narrowed token does not learn from its owner's others what he may.
+        return token.owner == who.owner and (token.key == mine or sight.grants(token.grants.texts))
+
     return types.ApiTokens(
-        [_row(ask, token) for token in ask.parts.book.state.api_tokens.values() if every or token.owner == who.owner]
+        [_row(ask, token) for token in ask.parts.book.state.api_tokens.values() if every or listed(token)]
     )
 
 

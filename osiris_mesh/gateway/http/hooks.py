@@ -9,6 +9,7 @@ from osiris_mesh.gateway.hook_views import alert_rows, find_row, webhook_rows
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import record
 from osiris_mesh.gateway.http.route import Ask
+from osiris_mesh.gateway.http.seen import sight_of
 from osiris_mesh.ledger.kinds import ConfigReset, ConfigSet
 
 __all__ = [
@@ -61,7 +62,11 @@ async def test_webhook(ask: Ask) -> Any:
 async def list_alerts(ask: Ask) -> Any:
     """Return the alert rules, the built-in ones included, and for what each holds now."""
     firing: dict[str, list[str]] = {}
+    sight = sight_of(ask)
     for name, subject in ask.parts.hooks.firing():
+        # A subject is a function, or empty for this node.
+        if subject and not sight.sees(subject):
+            continue
         firing.setdefault(name, []).append(subject)
     rows = alert_rows(ask.parts.book.state.settings)
     return {"alerts": [row | {"firing": firing.get(row["name"], [])} for row in rows]}

@@ -11,6 +11,7 @@ from osiris_mesh.function.name import qualified
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import record
 from osiris_mesh.gateway.http.route import Ask, Output
+from osiris_mesh.gateway.http.seen import rows_seen, sight_of
 from osiris_mesh.ledger.kinds import MemberRemove, MemberRole
 
 __all__ = [
@@ -41,12 +42,14 @@ async def health(ask: Ask) -> Output:
 
 async def status(ask: Ask) -> Any:
     """Return how the mesh stands."""
-    return ask.parts.node.status()
+    found = ask.parts.node.status()
+    return found | {"functions": rows_seen(ask, found["functions"], "name")}
 
 
 async def overview(ask: Ask) -> Any:
     """Return nodes and functions with their figures."""
-    return ask.parts.overview()
+    found = ask.parts.overview()
+    return found | {"functions": rows_seen(ask, found["functions"], "name")}
 
 
 async def members(ask: Ask) -> Any:
@@ -101,20 +104,21 @@ async def stop(ask: Ask) -> Any:
 async def metrics(ask: Ask) -> Any:
     """Return figures of calls."""
     name = qualified(ask.query.name) if ask.query.name else ""
-    if name and name not in ask.parts.book.state.functions:
+    if name and not (name in ask.parts.book.state.functions and sight_of(ask).sees(name)):
         raise NotFound(f"there is no function {name}", fix="GET /v1/functions lists what there is")
-    return {"samples": ask.parts.functions.metrics(name)}
+    return {"samples": rows_seen(ask, ask.parts.functions.metrics(name), "function")}
 
 
 async def prometheus(ask: Ask) -> Output:
     """Return the exposition for Prometheus."""
-    media, body = await ask.parts.metrics()
+    sight = sight_of(ask)
+    media, body = await ask.parts.metrics(None if sight.whole else sight.sees)
     return Output(body, media)
 
 
 async def blocks(ask: Ask) -> Any:
-    """Return blocks of the ledger."""
-    return {"blocks": ask.parts.book.log(ask.query.start, ask.query.limit)}
+    """Return blocks of the ledger; what an entry says of functions the bearer may not know of is withheld."""
+    return {"blocks": ask.parts.book.log(ask.query.start, ask.query.limit, sight_of(ask).entry)}
 
 
 async def block(ask: Ask) -> Any:
@@ -122,7 +126,7 @@ async def block(ask: Ask) -> Any:
     text = ask.names["height"]
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise UsageError(f"{text[:40]!r} is not a height", fix="a number from 1")
-    return ask.parts.book.show(int(text))
+    return ask.parts.book.show(int(text), sight_of(ask).entry)
 
 
 async def verify(ask: Ask) -> Any:

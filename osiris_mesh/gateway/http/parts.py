@@ -122,7 +122,7 @@ class Parts:
         events: Its bus.
         hooks: Its webhooks and alert rules.
         overview: Returns nodes and functions with their figures.
-        metrics: Returns content type and body of ``/metrics``.
+        metrics: Returns content type and body of ``/metrics``, with the functions a test, if given, lets through.
         trail: Its audit trail.
         builds: Where functions are built from source.
         settings: Bounds.
@@ -138,7 +138,7 @@ class Parts:
     events: Events
     hooks: Hooks
     overview: Callable[[], dict[str, Any]]
-    metrics: Callable[[], Awaitable[tuple[str, bytes]]]
+    metrics: Callable[[Callable[[str], bool] | None], Awaitable[tuple[str, bytes]]]
     trail: Trail
     builds: Builds
     settings: GatewaySettings

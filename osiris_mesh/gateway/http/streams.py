@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from osiris_mesh.access.sight import Sight
 from osiris_mesh.access.watch import Hold
 from osiris_mesh.codec import unpack
 from osiris_mesh.errors import OsirisError
@@ -22,6 +23,7 @@ from osiris_mesh.gateway.http.bearer import Bearer, hold
 from osiris_mesh.gateway.http.functions import record_of
 from osiris_mesh.gateway.http.problem import encode
 from osiris_mesh.gateway.http.route import Ask
+from osiris_mesh.gateway.http.seen import sight_of
 from osiris_mesh.gateway.http.values import to_json
 from osiris_mesh.link import Stream
 
@@ -118,7 +120,8 @@ async def events(ask: Ask) -> web.StreamResponse:
 
     async def feed(sse: Sse) -> None:
         async for event in reader:
-            await sse.event(_encode(event.to_json()), event.name, event.sequence)
+            if not event.function or Sight(held.principal).sees(event.function):
+                await sse.event(_encode(event.to_json()), event.name, event.sequence)
 
     with reader:
         return await Sse(ask).run(held, feed)
@@ -127,7 +130,8 @@ async def events(ask: Ask) -> web.StreamResponse:
 async def history(ask: Ask) -> Any:
     """Return events this node remembers."""
     patterns = _names(ask.query.names)
-    return {"events": [event.to_json() for event in ask.parts.events.history(patterns, ask.query.after)]}
+    sight, found = sight_of(ask), ask.parts.events.history(patterns, ask.query.after)
+    return {"events": [event.to_json() for event in found if not event.function or sight.sees(event.function)]}
 
 
 def _names(text: str) -> tuple[str, ...]:
