@@ -31,6 +31,7 @@ from osiris_mesh.runtime.bundle import Bundle
 
 __all__ = ["FunctionMethods"]
 
+_GRANT: Final = "use a client token made with --grant developer, or ask an administrator for the role"
 _PROPOSE_SECONDS: Final = 10.0
 _REQUEST: Final = Limits(size=MAX_SOURCE_BYTES + (8 << 20), depth=8)
 _EITHER: Final = Audience.LOCAL | Audience.CLIENT
@@ -83,9 +84,16 @@ class FunctionMethods:
         if not self._may(request, permission)(name):
             raise Denied(
                 f"the client has no permission {permission} for {name}",
-                fix="use a client token made with --grant developer, or ask an administrator for the role",
+                fix=_GRANT,
                 permission=permission,
             )
+
+    def _require_some(self, request: Request, permission: str) -> None:
+        caller = request.caller
+        if caller.audience is not Audience.LOCAL:
+            principal = self._book.state.principal(caller.public_key, self._clock.time_ms())
+            if not principal.may_some(permission):
+                raise Denied(f"the client has no permission {permission}", fix=_GRANT, permission=permission)
 
     def _own(self, request: Request, entries: Sequence[bytes]) -> list[Entry]:
         """Return the entries; over a client's link he must have signed them himself."""
@@ -119,11 +127,7 @@ class FunctionMethods:
         wanted = job.pop("version", "")
         if type(wanted) is not str:
             raise UsageError("the request's version is not a str")
-        may = self._book.state.principal(request.caller.public_key, self._clock.time_ms()).may_some
-        if request.caller.audience is not Audience.LOCAL and not may("function.deploy"):
-            raise Denied(
-                "the client may deploy nothing", fix="use a client token made with --grant developer", permission=""
-            )
+        self._require_some(request, "function.deploy")
         asked = Job.from_wire(job)
         bundles = await self._builds.run(replace(asked, version=wanted) if wanted else asked)
         for bundle in bundles:

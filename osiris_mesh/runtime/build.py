@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,9 +12,10 @@ from typing import Final
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from osiris_mesh.errors import NotFound, UsageError
+from osiris_mesh.function.files import read_file, read_folder
 from osiris_mesh.function.name import Version, qualified
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.runtime.bundle import BUNDLE_LIMITS, MAX_FILES, Bundle
+from osiris_mesh.runtime.bundle import Bundle
 from osiris_mesh.runtime.lock import lock_dependencies
 from osiris_mesh.runtime.metadata import Declared, MockTest, from_project, from_script
 from osiris_mesh.runtime.source import FoundFunction, choose, public_functions
@@ -28,9 +26,6 @@ __all__ = ["DEFAULT_VERSION", "Overrides", "build_bundle", "build_bundles"]
 DEFAULT_VERSION: Final = "0.1.0"
 _RUNTIME = re.compile(r"python(3\.\d{1,2})\Z", re.ASCII)
 _MINORS: Final = range(11, 20)
-_SKIPPED: Final = frozenset({"__pycache__", "node_modules", "dist", "build"})
-_KEY = re.compile(rb"\s*[0-9a-fA-F]{64}\s*\Z")
-_HOME_FILES: Final = ("keys/node.key", "keys/user.key", "keys/network.key", "run/node.sock", "run/node.lock")
 _NO_ENTRY: Final = frozenset({"setup.py", "conftest.py", "noxfile.py"})
 
 Locker = Callable[[Sequence[str], str], bytes]
@@ -234,7 +229,7 @@ Read = tuple[dict[str, bytes], Declared, list[str], tuple[str, ...]]
 def _read_file(source: Path) -> Read:
     if source.suffix != ".py":
         raise UsageError(f"{source} is not a Python file", fix="deploy a .py file or a folder")
-    content = _content(source, 0)
+    content = read_file(source)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -243,14 +238,7 @@ def _read_file(source: Path) -> Read:
 
 
 def _read_folder(folder: Path) -> Read:
-    files: dict[str, bytes] = {}
-    total = 0
-    for path in _walk(folder):
-        content = _content(path, total)
-        total += len(content)
-        files[path.relative_to(folder).as_posix()] = content
-        if len(files) > MAX_FILES:
-            raise UsageError(f"{folder} has more than {MAX_FILES} files", fix="deploy a smaller folder")
+    files = read_folder(folder)
     project = files.get("pyproject.toml")
     try:
         declared = Declared() if project is None else from_project(project.decode())
@@ -279,67 +267,3 @@ def _may_define(path: str) -> bool:
         and not name.startswith("test_")
         and not name.endswith("_test.py")
     )
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder that belong to the function, in order; a link is refused, it could lead anywhere."""
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
-        here = Path(parent)
-        _refuse_home(here)
-        folders[:] = sorted(name for name in folders if _belongs(here / name))
-        for path in [*(here / name for name in folders), *(here / name for name in sorted(names))]:
-            if path.is_symlink():
-                raise UsageError(f"{path} is a symbolic link", fix="put the file itself into the folder")
-        yield from (here / name for name in sorted(names) if not name.startswith(".") and not name.endswith(".pyc"))
-
-
-def _unreadable(error: OSError) -> None:
-    raise UsageError(f"{error.filename} can't be read: {error.strerror}") from None
-
-
-def _refuse_home(folder: Path) -> None:
-    """Refuse a node's home, and the folder of its keys: a bundle goes to every node."""
-    marks = [folder / name for name in _HOME_FILES] + (
-        [*folder.glob("*.key")] if folder.name == "keys" else [*folder.glob("keys/*.key")]
-    )
-    for mark in marks:
-        if os.path.lexists(mark):
-            raise UsageError(
-                f"{folder} looks like the home of a node: it holds {mark.relative_to(folder)}",
-                fix="put the function into a folder of its own",
-            )
-
-
-def _belongs(folder: Path) -> bool:
-    name = folder.name
-    virtual = (folder / "pyvenv.cfg").exists()
-    return not (name.startswith(".") or name in _SKIPPED or name.endswith(".egg-info") or virtual)
-
-
-def _content(path: Path, before: int) -> bytes:
-    """Read one regular file; never waits, whatever it turns out to be."""
-    try:
-        # A FIFO opens at once this way, and what was looked at is what is read.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:  # noqa: PTH123 - the descriptor, not a path
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise _not_regular(path, status.st_mode)
-            if before + status.st_size > BUNDLE_LIMITS.size:
-                raise UsageError(f"with {path} the function has more than {BUNDLE_LIMITS.size >> 20} MiB")
-            content = file.read(status.st_size + 1)[: status.st_size]
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            mode = path.lstat().st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-                raise _not_regular(path, mode) from None
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-    if (path.suffix == ".key" or not status.st_mode & 0o077) and _KEY.match(content):
-        raise UsageError(f"{path} looks like a private key", fix="keep keys out of the function's folder")
-    return content
-
-
-def _not_regular(path: Path, mode: int) -> UsageError:
-    kinds = ((stat.S_ISSOCK, "a socket"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISDIR, "a folder"))
-    what = next((name for fits, name in kinds if fits(mode)), "a device")
-    return UsageError(f"{path} is {what}, not a regular file", fix="take it out of the folder")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from osiris_mesh.errors import (
+    CheckFailed,
     Conflict,
     DeadlineExceeded,
     Denied,
@@ -33,14 +34,19 @@ from osiris_sdk.resolved import Resolved
 if TYPE_CHECKING:
     from osiris_sdk.async_calls import AsyncCalls
     from osiris_sdk.async_mesh import AsyncMesh
+    from osiris_sdk.deploying import Deployed
+    from osiris_sdk.sources import DeployOptions
 
 __all__ = [
     "AsyncCalls",
     "AsyncMesh",
     "Calls",
+    "CheckFailed",
     "Conflict",
     "DeadlineExceeded",
     "Denied",
+    "DeployOptions",
+    "Deployed",
     "FunctionError",
     "LimitExceeded",
     "Mesh",
@@ -67,4 +73,12 @@ def __getattr__(name: str) -> Any:
         from osiris_sdk.async_mesh import AsyncMesh  # noqa: PLC0415 - the same
 
         return AsyncMesh
+    if name == "Deployed":
+        from osiris_sdk.deploying import Deployed  # noqa: PLC0415 - few programs deploy
+
+        return Deployed
+    if name == "DeployOptions":
+        from osiris_sdk.sources import DeployOptions  # noqa: PLC0415 - the same
+
+        return DeployOptions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

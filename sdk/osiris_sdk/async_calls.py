@@ -71,6 +71,10 @@ class AsyncLine(ABC):
     async def upload(self, data: bytes, timeout: float) -> bytes:
         """Store a bundle; its digest."""
 
+    async def one(self) -> AsyncLine:
+        """Return the way to one and the same controller, for exchanges that build on each other."""
+        return self
+
     @abstractmethod
     async def close(self) -> None:
         """Close what is open."""

@@ -9,7 +9,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from osiris_mesh.codec import pack, unpack
 from osiris_mesh.errors import DeadlineExceeded, OsirisError, RemoteProtocolError, Unavailable
@@ -19,8 +19,12 @@ from osiris_sdk.line import CONNECT_S, stored
 from osiris_sdk.options import Options
 from osiris_sdk.spread import Spread
 from osiris_sdk.spread_line import Lost, nobody
-from osiris_sdk.talk import REQUEST_S, Exchange, Talks, may_resend
+from osiris_sdk.talk import REQUEST_S, Exchange, Talk, Talks, may_resend
 from osiris_sdk.target import LocalTarget, Target, TokenTarget, read_target
+
+if TYPE_CHECKING:
+    from osiris_sdk.deploying import Deployed, Deploying
+    from osiris_sdk.sources import DeployOptions, Source
 
 __all__ = ["AsyncCalls", "AsyncMesh", "AsyncSpreadLine"]
 
@@ -210,7 +214,9 @@ class AsyncMembersLine(AsyncSpreadLine):
                 raise Lost(error) from None
             raise
 
-    async def _any(self) -> AsyncLinkLine:
+    async def one(self) -> AsyncLinkLine:
+        """Return the way to one member that answers."""
+
         async def reach(place: int) -> AsyncLinkLine:
             await self._link(place)
             return self._lanes[place]
@@ -219,13 +225,13 @@ class AsyncMembersLine(AsyncSpreadLine):
 
     async def logs(self, name: str, *, tail: int, follow: bool, since_ms: int) -> AsyncIterator[dict[str, Any]]:
         """Yield log lines of one member."""
-        line = await self._any()
+        line = await self.one()
         async for item in line.logs(name, tail=tail, follow=follow, since_ms=since_ms):
             yield item
 
     async def upload(self, data: bytes, timeout: float) -> bytes:
         """Store a bundle at one member."""
-        return await (await self._any()).upload(data, timeout)
+        return await (await self.one()).upload(data, timeout)
 
     async def close(self) -> None:
         """Close every link."""
@@ -242,6 +248,8 @@ async def _over(link: Link, exchange: Exchange, deadline: float | None) -> bytes
 class AsyncMesh(AsyncCalls):
     """A connection to a mesh, through one controller, for the tasks of one loop."""
 
+    _target: Target | None = None
+
     @classmethod
     async def connect(
         cls,
@@ -253,13 +261,16 @@ class AsyncMesh(AsyncCalls):
         timeout: float | None = None,
     ) -> AsyncMesh:
         """Connect to a controller; arguments and errors as :meth:`osiris_sdk.Mesh.connect`."""
-        line = _line(read_target(target, home, token, ca), CONNECT_S if timeout is None else timeout)
+        where = read_target(target, home, token, ca)
+        line = _line(where, CONNECT_S if timeout is None else timeout)
         try:
             await line.open()
         except BaseException:
             await line.close()
             raise
-        return cls(line, Talks(time.monotonic), Options())
+        mesh = cls(line, Talks(time.monotonic), Options())
+        mesh._target = where
+        return mesh
 
     @classmethod
     def local(cls, *sources: Mapping[str, Callable[..., Any]] | str | os.PathLike[str]) -> AsyncMesh:
@@ -280,6 +291,30 @@ class AsyncMesh(AsyncCalls):
     async def describe(self, name: str) -> dict[str, Any]:
         """Return all that is known of one function."""
         return await self.request("function.describe", {"name": name})
+
+    async def deploy(self, source: Source, **options: Unpack[DeployOptions]) -> builtins.list[Deployed]:
+        """Deploy the functions of a file or folder, or one plain function; as :meth:`osiris_sdk.Mesh.deploy`."""
+        job = await asyncio.to_thread(_read, source, options)
+        return await self._carry_out(lambda deploying: deploying.deploy(job))
+
+    async def update(self, name: str, source: Source, /, **options: Unpack[DeployOptions]) -> Deployed:
+        """Give a function that is there new code; as :meth:`osiris_sdk.Mesh.update`."""
+        job = await asyncio.to_thread(_read, source, {**options, "name": name})
+        return await self._carry_out(lambda deploying: deploying.update(job))
+
+    async def remove(self, name: str, *, version: str = "") -> None:
+        """Remove a function with all its versions, or one version that is not active."""
+        await self._carry_out(lambda deploying: deploying.remove(name, version))
+
+    async def rollback(self, name: str, *, to: str = "") -> str:
+        """Make an earlier version the active one; as :meth:`osiris_sdk.Mesh.rollback`."""
+        return await self._carry_out(lambda deploying: deploying.rollback(name, to))
+
+    async def _carry_out(self, talk: Callable[[Deploying], Talk[T]]) -> T:
+        from osiris_sdk.target import deploying_for  # noqa: PLC0415 - few programs deploy
+
+        deploying = deploying_for(self._target)
+        return await (await self._line.one()).run(talk(deploying))
 
     async def request(
         self, method: str, body: Mapping[str, Any] | None = None, *, timeout: float = REQUEST_S
@@ -310,6 +345,12 @@ class AsyncMesh(AsyncCalls):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+def _read(source: Source, options: Mapping[str, Any]) -> dict[str, Any]:
+    from osiris_sdk.sources import read_source  # noqa: PLC0415 - few programs deploy
+
+    return read_source(source, options)
 
 
 def _line(target: Target, timeout: float) -> AsyncLine:

@@ -11,6 +11,7 @@ from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.multiaddr import Multiaddr
 from osiris_mesh.identity.token import Token
 from osiris_mesh.link.hello import Hello
+from osiris_sdk.signing import Signer
 from osiris_sdk.spread import MAX_ADDRESSES
 
 __all__ = ["Credentials"]
@@ -53,6 +54,10 @@ class Credentials:
     def hello(self) -> Hello:
         """Return what the client says of itself on a new link."""
         return Hello(self.mesh_id, role="client", serial=time.time_ns() // 1000)
+
+    def signer(self) -> Signer:
+        """Return who signs for the client."""
+        return Signer(self.mesh_id, self.key)
 
     def shuffled(self) -> list[Multiaddr]:
         """Return the members in random order, so that clients spread over them; at most as many as are used."""

@@ -111,6 +111,16 @@ def to_http(exchange: Exchange, seconds: float) -> HttpRequest:
         verb, path = _PLAIN[method]
         return HttpRequest(verb, path, {})
     match method:
+        case "function.source":
+            from osiris_sdk.sources import in_json  # noqa: PLC0415 - few programs deploy
+
+            return _posted("/v1/functions", in_json(body))
+        case "function.remove":
+            query = f"?{urlencode({'version': body['version']})}" if body["version"] else ""
+            return HttpRequest("DELETE", f"/v1/functions/{quote(body['name'], safe='@')}{query}", {})
+        case "function.rollback":
+            where = f"/v1/functions/{quote(body['name'], safe='@')}/rollback"
+            return _posted(where, {"to": body["to"]} if body["to"] else {})
         case "resolve":
             path = f"/v1/resolve/{_name(body['name'])}"
         case "function.describe":
@@ -158,6 +168,10 @@ def from_http(exchange: Exchange, status: int, headers: Mapping[str, str], body:
         except (KeyError, TypeError, ValueError):
             raise RemoteProtocolError("a name was resolved to something else than a function") from None
     return pack(answer)
+
+
+def _posted(path: str, body: Mapping[str, Any]) -> HttpRequest:
+    return HttpRequest("POST", path, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
 
 def _name(name: str) -> str:

@@ -108,6 +108,10 @@ class Line(ABC):
     def close(self) -> None:
         """Close what is open."""
 
+    def one(self) -> Line:
+        """Return the way to one and the same controller, for exchanges that build on each other."""
+        return self
+
     @abstractmethod
     def forked(self) -> None:
         """Leave what is open to the parent process; this one will make its own."""

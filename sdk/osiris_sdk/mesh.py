@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from osiris_mesh.codec import VALUE, unpack
 from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable, UsageError
@@ -16,12 +16,17 @@ from osiris_sdk.line import CONNECT_S, Line, LinkLine, Pending
 from osiris_sdk.options import Options
 from osiris_sdk.remote import RemoteFunction
 from osiris_sdk.resolved import Resolved
-from osiris_sdk.talk import REQUEST_S, Exchange, Talks, may_resend
-from osiris_sdk.target import LocalTarget, Target, TokenTarget, read_target
+from osiris_sdk.talk import REQUEST_S, Exchange, Talk, Talks, may_resend
+from osiris_sdk.target import LocalTarget, Target, TokenTarget, deploying_for, read_target
+
+if TYPE_CHECKING:
+    from osiris_sdk.deploying import Deployed, Deploying
+    from osiris_sdk.sources import DeployOptions, Source
 
 __all__ = ["Calls", "Mesh"]
 
 _UPLOAD_S: Final = 120.0
+T = TypeVar("T")
 
 
 class Calls:
@@ -179,6 +184,8 @@ class Mesh(Calls):
     Make one with :meth:`connect`; inside a function, with :func:`osiris_sdk.current`.
     """
 
+    _target: Target | None = None
+
     @classmethod
     def connect(
         cls,
@@ -205,13 +212,16 @@ class Mesh(Calls):
             Denied: The mesh does not accept the token (any more).
             UsageError: Not such a target.
         """
-        line = _line(read_target(target, home, token, ca), CONNECT_S if timeout is None else timeout)
+        where = read_target(target, home, token, ca)
+        line = _line(where, CONNECT_S if timeout is None else timeout)
         try:
             line.open()
         except BaseException:
             line.close()
             raise
-        return cls(line, Talks(time.monotonic), Options())
+        mesh = cls(line, Talks(time.monotonic), Options())
+        mesh._target = where
+        return mesh
 
     @classmethod
     def local(cls, *sources: Mapping[str, Callable[..., Any]] | str | os.PathLike[str]) -> Mesh:
@@ -245,6 +255,61 @@ class Mesh(Calls):
             NotFound: No such function.
         """
         return self.request("function.describe", {"name": name})
+
+    def deploy(self, source: Source, **options: Unpack[DeployOptions]) -> builtins.list[Deployed]:
+        """Deploy the public functions of a file or folder, or one plain function of a module.
+
+        The controller builds the bundle, locks what it depends on, runs its tests in the sandbox, has a majority of the
+        nodes store it, and only then it is published. Deploying the same code again changes nothing.
+
+        Args:
+            source: A Python file, a folder, either with ``::function``, or a function (the file it came from is sent).
+            options: See :class:`osiris_sdk.DeployOptions`.
+
+        Raises:
+            NotFound: No such file, or no such function in it.
+            UsageError: It can't be built, or this connection deploys nothing.
+            CheckFailed: Its tests failed; the version that was active stays.
+            Conflict: That version is there with other code.
+            Denied: Who is connected may not.
+            OSError: Never of its own.
+        """
+        from osiris_sdk.sources import read_source  # noqa: PLC0415 - few programs deploy
+
+        job = read_source(source, options)
+        return self._carry_out(lambda deploying: deploying.deploy(job))
+
+    def update(self, name: str, source: Source, /, **options: Unpack[DeployOptions]) -> Deployed:
+        """Give a function that is there new code; arguments and errors as :meth:`deploy`.
+
+        Raises:
+            NotFound: There is no such function.
+        """
+        from osiris_sdk.sources import read_source  # noqa: PLC0415 - few programs deploy
+
+        job = read_source(source, {**options, "name": name})
+        return self._carry_out(lambda deploying: deploying.update(job))
+
+    def remove(self, name: str, *, version: str = "") -> None:
+        """Remove a function with all its versions, or one version that is not active.
+
+        Raises:
+            NotFound: No such function or version.
+        """
+        self._carry_out(lambda deploying: deploying.remove(name, version))
+
+    def rollback(self, name: str, *, to: str = "") -> str:
+        """Make an earlier version the active one, the one before if none is named, and return which it is.
+
+        Raises:
+            NotFound: No such function or version.
+            Conflict: There is none before.
+        """
+        return self._carry_out(lambda deploying: deploying.rollback(name, to))
+
+    def _carry_out(self, talk: Callable[[Deploying], Talk[T]]) -> T:
+        deploying = deploying_for(self._target)
+        return self._line.one().run(talk(deploying))
 
     def request(
         self, method: str, body: Mapping[str, Any] | None = None, *, timeout: float = REQUEST_S

@@ -157,7 +157,7 @@ class MembersLine(SpreadLine):
 
         return self.attempt(send, lambda error: error.details.get("maybe") is False)
 
-    def _any(self) -> LinkLine:
+    def one(self) -> LinkLine:
         """Return the way to one member that answers."""
 
         def reach(place: int) -> LinkLine:
@@ -168,11 +168,11 @@ class MembersLine(SpreadLine):
 
     def logs(self, name: str, *, tail: int, follow: bool, since_ms: int) -> Iterator[dict[str, Any]]:
         """Yield log lines of one member."""
-        return self._any().logs(name, tail=tail, follow=follow, since_ms=since_ms)
+        return self.one().logs(name, tail=tail, follow=follow, since_ms=since_ms)
 
     def upload(self, data: bytes, timeout: float = REQUEST_S) -> bytes:
         """Store a bundle at one member."""
-        return self._any().upload(data, timeout)
+        return self.one().upload(data, timeout)
 
     def close(self) -> None:
         """Close every link."""

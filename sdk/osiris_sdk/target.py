@@ -8,13 +8,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from osiris_mesh.errors import UsageError
 from osiris_mesh.identity.home import Home
 from osiris_sdk.spread import MAX_ADDRESSES
 
-__all__ = ["HttpTarget", "LocalTarget", "Origin", "Target", "TokenTarget", "read_target"]
+if TYPE_CHECKING:
+    from osiris_sdk.deploying import Deploying
+
+__all__ = ["HttpTarget", "LocalTarget", "Origin", "Target", "TokenTarget", "deploying_for", "read_target"]
 
 _MAX_TOKEN = 256
 _HOW_TO_GET_ONE = 'give an API token: token="osa1…"; one is made with: osiris-mesh apitoken create'
@@ -111,6 +115,32 @@ def read_target(
     if text.startswith("osm1"):
         return TokenTarget(text)
     return LocalTarget(Home(Path(text).expanduser()).absolute().socket)
+
+
+def deploying_for(target: Target | None) -> Deploying:
+    """Return how one deploys over a connection.
+
+    Args:
+        target: What it is connected to; None: it was not made with ``connect``.
+
+    Raises:
+        UsageError: Nothing is deployed over it.
+    """
+    from osiris_sdk.deploying import HttpDeploying, LinkDeploying  # noqa: PLC0415 - few programs deploy
+
+    match target:
+        case HttpTarget():
+            return HttpDeploying()
+        case LocalTarget(path):
+            from osiris_sdk.signing import Signer  # noqa: PLC0415 - brings NaCl
+
+            # The socket stands in the home's folder run.
+            return LinkDeploying(lambda: Signer.of_home(Home(path.parent.parent)))
+        case TokenTarget(text):
+            from osiris_sdk.credentials import Credentials  # noqa: PLC0415 - brings NaCl
+
+            return LinkDeploying(lambda: Credentials.from_token(text).signer())
+    raise UsageError("nothing is deployed from inside a function or a local mesh", fix="connect with Mesh.connect()")
 
 
 def _origin(url: object) -> Origin:

@@ -97,7 +97,7 @@ class DeployBody(Struct, forbid_unknown_fields=True, omit_defaults=True):
     folder: Annotated[
         str, Meta(max_length=128, description="Name of the folder they lie in: the namespace of what has none.")
     ] = ""
-    filename: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}\.py$")] = "function.py"
+    filename: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}\.py$")] = "function.py"
     function: Annotated[str, Meta(max_length=256, description="Which of the file; all public ones if empty.")] = ""
     name: Annotated[str, Meta(max_length=384)] = ""
     namespace: Annotated[str, Meta(max_length=320)] = ""
