@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,7 +19,6 @@ __all__ = ["LEDGER", "MAX_REGISTRIES", "Entry", "Roster", "kind_of"]
 
 MAX_REGISTRIES: Final = 32
 _MAX_TEXT: Final = 1024
-_MAX_PINS: Final = 16
 _MAX_ROUTES: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._*/-]{1,384}\Z")
@@ -76,14 +75,14 @@ class Entry:
     Attributes:
         name: What the user calls it.
         url: Where it is; see :func:`kind_of`.
-        pins: Digests of roots to begin believing it with, hexadecimal; empty: the first one seen is kept.
+        pin: Digest of any of its roots, hexadecimal; empty: the first root that is seen is believed and kept.
         routes: Patterns of names it is asked about, ``*`` for any letters of a segment; empty: all.
         options: ``ca_file``, ``token_file``, ``branch``, ``gateways`` (with commas), ``api``, ``key``.
     """
 
     name: str
     url: str
-    pins: tuple[str, ...] = ()
+    pin: str = ""
     routes: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
 
@@ -107,14 +106,13 @@ class Entry:
                 f"{self.name[:64]!r} can't name a registry", fix="use small letters, digits, . _ and -, at most 63"
             )
         kind_of(self.url)
-        for pin in self.pins:
-            if not _HEX.match(pin):
-                raise UsageError(f"{pin[:70]!r} is not a root's digest", fix="it is 64 hexadecimal digits")
+        if self.pin and not _HEX.match(self.pin):
+            raise UsageError(f"{self.pin[:70]!r} is not a root's digest", fix="it is 64 hexadecimal digits")
         for route in self.routes:
             if not _PATTERN.match(route):
                 raise UsageError(f"{route[:70]!r} is not a pattern of names", fix="write it like acme.com/*/*")
-        if len(self.pins) > _MAX_PINS or len(self.routes) > _MAX_ROUTES:
-            raise UsageError(f"a registry has at most {_MAX_PINS} pins and {_MAX_ROUTES} routes")
+        if len(self.routes) > _MAX_ROUTES:
+            raise UsageError(f"a registry has at most {_MAX_ROUTES} routes")
         for key, value in self.options:
             if key not in _OPTIONS or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
                 raise UsageError(f"{key!r} is not an option of a registry", fix=f"use {', '.join(sorted(_OPTIONS))}")
@@ -126,7 +124,7 @@ class Entry:
             "name": self.name,
             "url": self.url,
             "kind": self.kind,
-            "pins": list(self.pins),
+            "pin": self.pin,
             "routes": list(self.routes),
             "options": dict(self.options),
         }
@@ -140,20 +138,19 @@ class Entry:
         """
         if not isinstance(value, dict):
             raise UsageError("a registry is a map")
-        texts = (value.get("name"), value.get("url"))
-        lists = [value.get("pins", []), value.get("routes", [])]
+        texts = (value.get("name"), value.get("url"), value.get("pin", ""))
+        routes = value.get("routes", [])
         options = value.get("options", {})
         if (
             not all(isinstance(text, str) for text in texts)
-            or not all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists)
+            or not (isinstance(routes, list) and all(isinstance(item, str) for item in routes))
             or not (
                 isinstance(options, dict) and all(isinstance(item, str) for pair in options.items() for item in pair)
             )
         ):
-            raise UsageError("a registry has the texts name and url, lists pins and routes, and a map of options")
-        return cls(
-            str(texts[0]), str(texts[1]), tuple(lists[0]), tuple(lists[1]), tuple(sorted(options.items()))
-        ).check()
+            raise UsageError("a registry has the texts name, url and pin, a list of routes and a map of options")
+        name, url, pin = map(str, texts)
+        return cls(name, url, pin, tuple(routes), tuple(sorted(options.items()))).check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +216,14 @@ class Roster:
         first = tuple(self[name] for name in dict.fromkeys(names))
         return Roster((*first, *(entry for entry in self.entries if entry not in first)))
 
-    def pin(self, name: str, pins: Iterable[str]) -> Roster:
-        """Return the roster with other pins for one registry."""
-        changed = replace(self[name], pins=tuple(pins)).check()
+    def pin(self, name: str, digest: str) -> Roster:
+        """Return the roster with another pinned root for one registry.
+
+        Raises:
+            NotFound: There is none of that name.
+            UsageError: Not a digest.
+        """
+        changed = replace(self[name], pin=digest).check()
         return Roster(tuple(changed if entry.name == name else entry for entry in self.entries))
 
     def to_text(self) -> str:

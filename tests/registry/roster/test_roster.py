@@ -69,7 +69,7 @@ def test_precedence_is_the_order() -> None:
     assert [each.name for each in roster.reorder(["b"]).entries] == ["b", "c", "a"]
     assert [each.name for each in roster.remove("a").entries] == ["c", "b"]
     assert roster.add(entry("a")) is roster
-    assert roster.pin("a", ["ab" * 32])["a"].pins == ("ab" * 32,)
+    assert roster.pin("a", "ab" * 32)["a"].pin == "ab" * 32
 
 
 def test_mistakes_are_told() -> None:
@@ -83,11 +83,10 @@ def test_mistakes_are_told() -> None:
         entry("A"),
         entry(""),
         entry("a/b"),
-        entry("b", pins=("xy",)),
+        entry("b", pin="xy"),
         entry("b", routes=("a b",)),
         entry("b", options=(("password", "x"),)),
         entry("b", options=(("branch", ""),)),
-        entry("b", pins=("ab" * 32,) * 17),
     ):
         with pytest.raises(UsageError):
             roster.add(wrong)
@@ -97,7 +96,7 @@ def test_mistakes_are_told() -> None:
 
 
 def test_the_file_holds_it_all() -> None:
-    roster = Roster().add(entry("a", pins=("ab" * 32,), routes=("acme.com/*/*",), options=(("branch", "main"),)))
+    roster = Roster().add(entry("a", pin="ab" * 32, routes=("acme.com/*/*",), options=(("branch", "main"),)))
     assert Roster.from_text(roster.add(Entry("l", "ledger:")).to_text()) == roster.add(Entry("l", "ledger:"))
     for text in (
         "",
@@ -106,7 +105,7 @@ def test_the_file_holds_it_all() -> None:
         '{"registries": [1]}',
         '{"registries": [{"name": "a"}]}',
         '{"registries": 3}',
-        '{"registries": [{"name": "a", "url": "/x", "pins": 3}]}',
+        '{"registries": [{"name": "a", "url": "/x", "pin": 3}]}',
     ):
         with pytest.raises(UsageError):
             Roster.from_text(text)
