@@ -31,7 +31,7 @@ _CLEAR_SECONDS: Final = 60.0
 _MAX_SECONDS: Final = 24 * 3600.0
 _MAX_WATCHED: Final = 10_000
 _RULE: Final = re.compile(
-    r"\s*(?P<figure>[a-z_.]{1,64})\s*(?P<op>>=|<=|>|<)\s*(?P<number>\d{1,15}(?:\.\d{1,9})?)\s*(?P<unit>%|KiB|MiB|GiB|TiB|ms|s)?"
+    r"\s*(?P<figure>[a-z_.]{1,64})\s*(?P<op>>=|<=|>|<)\s*(?P<number>\d{1,15}(?:\.\d{1,9})?)(?:\s*(?P<unit>%|KiB|MiB|GiB|TiB|ms|s))?"
     r"(?:\s+for\s+(?P<length>\d{1,6}(?:\.\d{1,3})?)(?P<time>ms|s|m|h))?\s*\Z",
     re.ASCII,
 )

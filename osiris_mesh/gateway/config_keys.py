@@ -1,7 +1,7 @@
 """The settings of a mesh: every key there is, what its value may be, its default and what it does. A core.
 
-The ledger keeps any key and text; whoever sets one checks it here first, and whoever reads one reads it here, so that
-a value nobody understands counts as not set.
+Whoever sets one checks it here first, the ledger looks at its shape again (:mod:`osiris_mesh.ledger.values`), and
+whoever reads one reads it here; see :mod:`osiris_mesh.gateway.in_force` for a value nobody understands.
 """
 
 from __future__ import annotations
@@ -17,8 +17,22 @@ from osiris_mesh.errors import UsageError
 from osiris_mesh.gateway.alerts import Rule
 from osiris_mesh.gateway.events import check_patterns
 from osiris_mesh.gateway.webhook_target import Target
+from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY
+from osiris_mesh.settings.gateway import GatewaySettings
 
-__all__ = ["DEFAULT_RULES", "KEYS", "Key", "Webhook", "alert_rules", "check", "find", "listing", "read", "webhooks"]
+__all__ = [
+    "DEFAULT_RULES",
+    "KEYS",
+    "Key",
+    "Webhook",
+    "alert_rules",
+    "check",
+    "find",
+    "known",
+    "listing",
+    "read",
+    "webhooks",
+]
 
 MAX_WEBHOOKS: Final = 32
 MAX_ALERTS: Final = 100
@@ -26,6 +40,8 @@ _NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _MAX_RETRIES: Final = 10
 _MAX_ORIGINS: Final = 32
+_MAX_COUNT: Final = 999_999
+_DEFAULTS: Final = GatewaySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +70,29 @@ class Key:
 
 
 def _retries(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 <= int(text[:4]) <= _MAX_RETRIES:
-        raise UsageError(f"{text!r} is not a number from 0 to {_MAX_RETRIES}")
+    return _number(text, 0, _MAX_RETRIES)
+
+
+def _count(text: str) -> int:
+    return _number(text, 1, _MAX_COUNT)
+
+
+def _level_of_rules(text: str) -> int:
+    return _number(text, HIGHEST_LEVEL, HIGHEST_LEVEL)
+
+
+def _number(text: str, low: int, high: int) -> int:
+    # Written in one way only, so that what is compared as text is compared as a number.
+    plain = text.isascii() and text.isdigit() and len(text) <= len(str(high)) and str(int(text)) == text
+    if not plain or not low <= int(text) <= high:
+        span = f"{low}" if low == high else f"a number from {low} to {high}"
+        raise UsageError(f"{text[:80]!r} is not {span}")
     return int(text)
 
 
 def _level(text: str) -> str:
     if text not in _LEVELS:
-        raise UsageError(f"{text!r} is no log level", fix=f"use one of {', '.join(_LEVELS)}")
+        raise UsageError(f"{text[:80]!r} is no log level", fix=f"use one of {', '.join(_LEVELS)}")
     return text
 
 
@@ -71,12 +102,14 @@ def _origins(text: str) -> tuple[str, ...]:
         raise UsageError(f"{len(origins)} origins are more than {_MAX_ORIGINS}")
     for origin in origins:
         if not _is_origin(origin):
-            raise UsageError(f"{origin!r} is not an origin", fix="write it like https://portal.example.org")
+            raise UsageError(f"{origin[:80]!r} is not an origin", fix="write it like https://portal.example.org")
     return origins
 
 
 def _is_origin(text: str) -> bool:
     """Say whether ``text`` is an origin exactly as browsers send it."""
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        return False
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -118,6 +151,38 @@ KEYS: Final = (
         "https://portal.example.org",
         _origins,
     ),
+    Key(
+        "http.requests_per_s",
+        "number",
+        str(_DEFAULTS.requests_per_s),
+        "Requests one bearer may make of the HTTP API of a node a second on average, calls excepted; past it: 429.",
+        "2000",
+        _count,
+    ),
+    Key(
+        "http.streams_per_bearer",
+        "number",
+        str(_DEFAULTS.streams_per_bearer),
+        "Event streams one bearer may have open at a node at a time.",
+        "32",
+        _count,
+    ),
+    Key(
+        "http.connections_per_address",
+        "number",
+        str(_DEFAULTS.connections_per_address),
+        "HTTP connections from one remote address (IPv6: one /64) at a node at a time; no bound behind a proxy.",
+        "64",
+        _count,
+    ),
+    Key(
+        LEVEL_KEY,
+        "number",
+        "",
+        "Rules that values of settings obey in the ledger; set once every node knows them, and never taken back.",
+        str(HIGHEST_LEVEL),
+        _level_of_rules,
+    ),
     Key("log.level", "level", "info", "What every node logs from: debug, info, warning or error.", "debug", _level),
     Key(
         "webhook.<name>.url",
@@ -147,19 +212,24 @@ KEYS: Final = (
 """Every setting there is; docs/settings.md and ``config list`` show them."""
 
 
+def known(key: str) -> Key | None:
+    """Return what is known of a key, or None."""
+    return next((one for one in KEYS if one.covers(key)), None)
+
+
 def find(key: str) -> Key:
     """Return what is known of a key.
 
     Raises:
         UsageError: There is no such setting.
     """
-    for known in KEYS:
-        if known.covers(key):
-            return known
-    near = get_close_matches(key, [known.key for known in KEYS], n=1, cutoff=0.6)
-    known_keys = ", ".join(known.key for known in KEYS)
+    found = known(key)
+    if found is not None:
+        return found
+    near = get_close_matches(key[:128], [one.key for one in KEYS], n=1, cutoff=0.6)
+    known_keys = ", ".join(one.key for one in KEYS)
     raise UsageError(
-        f"there is no setting {key!r}", fix=f"did you mean {near[0]}?" if near else f"settings are {known_keys}"
+        f"there is no setting {key[:128]!r}", fix=f"did you mean {near[0]}?" if near else f"settings are {known_keys}"
     )
 
 
@@ -169,22 +239,22 @@ def check(key: str, value: str) -> None:
     Raises:
         UsageError: No such setting, or not a value of it.
     """
-    known = find(key)
+    found = find(key)
     try:
-        known.parse(value)
+        found.parse(value)
     except UsageError as error:
         raise UsageError(
-            f"{key} can't be that: {error.what}", fix=error.fix or f"for example: {known.example}"
+            f"{key} can't be that: {error.what}", fix=error.fix or f"for example: {found.example}"
         ) from None
 
 
 def read(settings: Mapping[str, str], key: str) -> Any:
     """Return the parsed value of a setting: the set one if it can be read, else the default; None if there is none."""
-    known = find(key)
-    for text in (settings.get(key), known.default):
+    found = find(key)
+    for text in (settings.get(key), found.default):
         if text is not None:
             try:
-                return known.parse(text)
+                return found.parse(text)
             except UsageError:
                 continue
     return None
@@ -197,12 +267,12 @@ def listing(settings: Mapping[str, str]) -> list[dict[str, Any]]:
     ``kind``, ``means``, and ``problem`` (why a set value has no effect, else empty).
     """
     defaults = {f"alert.{name}": text for name, text in DEFAULT_RULES.items()}
-    keys = sorted({*settings, *defaults, *(known.key for known in KEYS if "<" not in known.key)})
+    keys = sorted({*settings, *defaults, *(one.key for one in KEYS if "<" not in one.key)})
     return [_row(key, settings.get(key), defaults.get(key)) for key in keys]
 
 
 def _row(key: str, value: str | None, default: str | None) -> dict[str, Any]:
-    known = next((one for one in KEYS if one.covers(key)), None)
+    found = known(key)
     problem = ""
     if value is not None:
         try:
@@ -210,14 +280,14 @@ def _row(key: str, value: str | None, default: str | None) -> dict[str, Any]:
         except UsageError as error:
             problem = error.what
     if default is None:
-        default = known.default if known else ""
+        default = found.default if found else ""
     return {
         "key": key,
         "value": default if value is None else value,
         "default": default,
         "is_set": value is not None,
-        "kind": known.kind if known else "",
-        "means": known.means if known else "",
+        "kind": found.kind if found else "",
+        "means": found.means if found else "",
         "problem": problem,
     }
 

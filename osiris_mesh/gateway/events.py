@@ -72,6 +72,11 @@ EVENTS: Final[Mapping[str, Kind]] = {
     "queue.full": Kind(
         "node", "Calls were refused because too many wait; at most once a minute a function.", ("function", "refused")
     ),
+    "setting.unreadable": Kind(
+        "node",
+        "A setting has a value this node can't read; what held before holds.",
+        ("key", "why", "kept"),
+    ),
     "alert.firing": Kind("node", "An alert rule holds.", ("alert", "rule", "figure", "subject", "value")),
     "alert.resolved": Kind(
         "node", "An alert rule that fired holds no longer.", ("alert", "rule", "figure", "subject", "seconds")

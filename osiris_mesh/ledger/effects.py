@@ -21,6 +21,7 @@ from osiris_mesh.ledger.people import PEOPLE, bring_user, drop_user
 from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, CLIENT_GRANTS, NOTHING
 from osiris_mesh.ledger.records import FunctionRecord, Member, Named, TokenRecord, User, VersionRecord
 from osiris_mesh.ledger.tree import TREE
+from osiris_mesh.ledger.values import LEVEL_KEY, refusal, rules_level
 
 if TYPE_CHECKING:
     from osiris_mesh.ledger.state import Context, State
@@ -237,17 +238,24 @@ def _container_functions(state: State, body: kinds.ContainerFunctions, entry: En
 
 def _config_set(state: State, body: kinds.ConfigSet, entry: Entry, context: Context) -> Outcome:
     permit(entry.kind, state.author(entry.author, context.time_ms))
+    why = refusal(state.rules, body.key, body.value)
+    if why:
+        raise Refused("value", why)
     if state.settings.get(body.key) == body.value:
         return UNCHANGED
     if body.key not in state.settings and len(state.settings) >= MAX_SETTINGS:
         raise Refused("full", f"there are {MAX_SETTINGS} settings already")
     state.settings[body.key] = body.value
+    if body.key == LEVEL_KEY:
+        state.rules = max(state.rules, rules_level(body.value))
     return ACCEPTED
 
 
 def _config_reset(state: State, body: kinds.ConfigReset, entry: Entry, context: Context) -> Outcome:
     permit(entry.kind, state.author(entry.author, context.time_ms))
-    gone = [body.key] if body.key else list(state.settings)
+    if state.rules and body.key == LEVEL_KEY:
+        raise Refused("value", f"{LEVEL_KEY} never goes down")
+    gone = [body.key] if body.key else [key for key in state.settings if not (state.rules and key == LEVEL_KEY)]
     if not any(key in state.settings for key in gone):
         return UNCHANGED
     for key in gone:

@@ -90,6 +90,7 @@ class State:
         functions: By full name.
         containers: What each node said it runs: ``(name, version, instances)`` by peer id.
         settings: Values by key.
+        rules: Level of the rules that values of settings obey; see :mod:`osiris_mesh.ledger.values`.
         names: Every key that ever was a user's, a member's or an API token's, with what it was called.
         tree: Files of the registry by path.
         tree_files: How many they are.
@@ -109,6 +110,7 @@ class State:
         self.functions: dict[str, FunctionRecord] = {}
         self.containers: dict[str, tuple[tuple[str, str, int], ...]] = {}
         self.settings: dict[str, str] = {}
+        self.rules = 0
         self.names: dict[bytes, Named] = {}
         self.tree: dict[str, TreeFile] = {}
         self.tree_files = 0

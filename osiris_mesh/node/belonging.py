@@ -14,8 +14,9 @@ from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.multiaddr import Multiaddr
 from osiris_mesh.ledger.entry import Entry
-from osiris_mesh.ledger.kinds import Genesis
+from osiris_mesh.ledger.kinds import ConfigSet, Genesis
 from osiris_mesh.ledger.ledger import Ledger
+from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY
 from osiris_mesh.link import Links
 from osiris_mesh.node.options import MeshFile, NodeOptions, write_private
 from osiris_mesh.node.prepare import forget_token, pending_token
@@ -122,11 +123,14 @@ class Belonging:
     async def _found(
         self, ledger: Ledger, key: KeyPair, clock: Clock, options: NodeOptions, listen: Sequence[Multiaddr]
     ) -> None:
-        user = KeyPair.load(self._home.user_key).public
+        user = KeyPair.load(self._home.user_key)
         founders = [[key.public, options.name, [str(address) for address in listen]]]
-        body = Genesis(self.mesh.name, founders, user, "admin")
+        body = Genesis(self.mesh.name, founders, user.public, "admin")
         entry = Entry.make(body.KIND, body.body(), key, self.mesh.mesh_id, clock)
-        receipt = await ledger.propose([entry.bytes], timeout=_GENESIS_SECONDS)
+        # In the same block, so that no entry of this mesh is ever judged by less than today's rules.
+        rules = ConfigSet(LEVEL_KEY, str(HIGHEST_LEVEL))
+        raised = Entry.make(rules.KIND, rules.body(), user, self.mesh.mesh_id, clock)
+        receipt = await ledger.propose([entry.bytes, raised.bytes], timeout=_GENESIS_SECONDS)
         outcome = receipt.outcomes[0]
         if not outcome.accepted and ledger.tip.height == 0:
             raise Unavailable(f"the genesis was refused: {outcome.reason}", maybe=False)

@@ -18,6 +18,7 @@ from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.alerts import Alerts, Fired, Transition
 from osiris_mesh.gateway.deliveries import webhook_secret
 from osiris_mesh.gateway.events import Bus, Event
+from osiris_mesh.gateway.in_force import InForce
 from osiris_mesh.gateway.metrics import Metrics
 from osiris_mesh.gateway.readings import Rates, Readings, figures
 from osiris_mesh.gateway.webhooks import Webhooks
@@ -60,6 +61,7 @@ class Hooks:
         self._set_level = set_level
         self._level = ""
         self._settings: Mapping[str, str] | None = None
+        self._in_force = InForce()
         self._news = News(clock.monotonic())
         self._rates = Rates()
         self._alerts = Alerts()
@@ -149,14 +151,32 @@ class Hooks:
         self._publish([Event("deploy.failed", fields)])
 
     def _configure(self, settings: Mapping[str, str]) -> None:
+        """Go by the settings as they are now; what can't be read, or used, leaves what held before."""
         self._settings = dict(settings)
+        in_force, unreadable = self._in_force.take(self._settings)
+        for one in unreadable:
+            _log.warning("the setting %s can't be read, and what held before it holds: %s", one.key, one.why)
+            self._publish([Event("setting.unreadable", {"key": one.key, "why": one.why, "kept": one.kept or ""})])
+        for part in (self._set_webhooks, self._set_rules, self._set_retries, self._set_log_level):
+            try:
+                part(in_force)
+            except Exception:  # noqa: BLE001 - the edge of what a setting may do: a node outlives any of them
+                _log.exception("settings could not be put in force")
+
+    def _set_webhooks(self, settings: Mapping[str, str]) -> None:
         self.webhooks.configure(config_keys.webhooks(settings))
+
+    def _set_rules(self, settings: Mapping[str, str]) -> None:
         self._tell(self._alerts.set_rules(config_keys.alert_rules(settings), self._clock.monotonic()))
+
+    def _set_retries(self, settings: Mapping[str, str]) -> None:
         invoker = self._node.functions.invoker
         if "max_retries" in settings:
             invoker.attempts = 1 + config_keys.read(settings, "max_retries")
         else:
             invoker.attempts = self._node.settings.invoke.attempts
+
+    def _set_log_level(self, settings: Mapping[str, str]) -> None:
         level = config_keys.read(settings, "log.level") if "log.level" in settings else ""
         if level != self._level and self._set_level is not None:
             self._level = level

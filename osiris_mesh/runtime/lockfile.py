@@ -60,7 +60,7 @@ def check_lock(data: bytes) -> tuple[Locked, ...]:
         raise RemoteProtocolError("the lock is not ASCII") from None
     pins: list[Locked] = []
     for line in text.replace("\\\n", " ").splitlines():
-        pinned, *hashes = re.split(r" +(?=--)", line.strip())
+        pinned, *hashes = re.split(r"(?<! ) +(?=--)", line.strip())
         if not pinned:
             continue
         match = _PIN.match(pinned.rstrip())

@@ -231,7 +231,7 @@ async def _one_too_many() -> None:
 
 
 async def test_a_bearer_who_asks_too_often_is_told_to_wait() -> None:
-    async with gateway(replace(SETTINGS, requests_per_s=0.5, burst=3)) as (_, _, port):
+    async with gateway(replace(SETTINGS, calls_per_s=0.5, call_burst=3)) as (_, _, port):
         reader, writer = await connect(port)
         statuses = []
         for _ in range(4):

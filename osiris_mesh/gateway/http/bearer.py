@@ -164,7 +164,7 @@ class Bearers:
         if known is None:
             if len(self._known) >= _MOST:
                 del self._known[next(iter(self._known))]
-            bucket = Bucket(parts.settings.requests_per_s, parts.settings.burst, now)
+            bucket = Bucket(parts.settings.calls_per_s, parts.settings.call_burst, now)
             known = self._known[token] = Bearer(token, principal, parts.policy.key_of(token), bucket)
         known.renew(principal, parts.book.state.rights, now + _KEEP_SECONDS)
         return known

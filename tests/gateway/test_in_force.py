@@ -1,0 +1,208 @@
+"""Hostile values of every setting: at the face, in the ledger, and on a node that finds them in its chain."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osiris_mesh.clock import FakeClock
+from osiris_mesh.errors import UsageError
+from osiris_mesh.gateway import config_keys
+from osiris_mesh.gateway.config_keys import KEYS
+from osiris_mesh.gateway.in_force import Held, InForce
+from osiris_mesh.ledger import kinds
+from osiris_mesh.ledger.outcome import Refused
+from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY, refusal
+from osiris_mesh.node.hooks import Hooks
+from osiris_mesh.settings import Settings
+
+NASTY = (
+    "",
+    " ",
+    "\t",
+    "-1",
+    "+1",
+    "0x1",
+    "1e9",
+    "1_0",
+    "00",
+    "0000" + "9" * 8,
+    "9" * 4096,
+    "0" * 4096,
+    "٣",
+    "²",
+    "nan",
+    "inf",
+    "None",
+    "off\x00",
+    "\x00",
+    "\ud800",
+    "*",
+    "," * 4096,
+    "a," * 2048,
+    "." * 4096,
+    "*." * 2048,
+    "node.*," * 500,
+    "https://",
+    "https://[",
+    "https://[::1",
+    "https://[fe80::1%25eth0]/",
+    "https://a:99999/",
+    "https://a:-1/",
+    "https://a:0x50/",
+    "https://" + "a" * 4000,
+    "https://" + "a." * 1900,
+    "https://xn--" + "é" * 100,
+    "https://user:pass@a.example/",
+    "https://a.example/#f",
+    "https://169.254.169.254/",
+    "http://127.0.0.1@evil.example/",
+    "https://K.example",
+    "javascript:alert(1)",
+    "file:///etc/passwd",
+    "node.cpu > " + "9" * 400,
+    "node.cpu > 1" + " " * 4000 + "x",
+    " " * 200 + "node.cpu > 1",
+    "node.cpu > 90% for 999999h",
+    "node.cpu > 9." + "9" * 300,
+    "node.cpu >> 1",
+    "a" * 64 + " > 1",
+    "{0.__class__}",
+    "%s%n",
+    "$(reboot)",
+    "\u202eoff",
+    "debug\n",
+    "DEBUG",
+)
+
+
+def names() -> list[str]:
+    return [key.key.replace("<name>", "ops-1") for key in KEYS]
+
+
+@pytest.mark.parametrize("key", names())
+@pytest.mark.parametrize("value", NASTY, ids=lambda value: ascii(value[:24]))
+def test_a_hostile_value_is_read_or_refused_and_nothing_else(key: str, value: str) -> None:
+    fits = True
+    try:
+        config_keys.check(key, value)
+    except UsageError:
+        fits = False
+    in_force = InForce()
+    known = config_keys.find(key)
+    good, unreadable = in_force.take({key: known.example})
+    assert (good, unreadable) == ({key: known.example}, [])
+    good, unreadable = in_force.take({key: value})
+    if fits:
+        assert (good, unreadable) == ({key: value}, [])
+    else:
+        assert good == {key: known.example}
+        assert [(one.key, one.kept) for one in unreadable] == [(key, known.example)]
+        assert in_force.take({key: value}) == (good, []), "told once"
+        assert InForce().take({key: value})[0] == {}, "a node that never read a good one has the default"
+    assert in_force.take({}) == ({}, [])
+
+
+@pytest.mark.parametrize("key", names())
+@pytest.mark.parametrize("value", NASTY, ids=lambda value: ascii(value[:24]))
+def test_the_ledger_refuses_no_value_a_face_takes(key: str, value: str) -> None:
+    # Only what the entry's own rule lets through comes as far as the level's.
+    try:
+        body = kinds.ConfigSet(key, value)
+        kinds.read(body.KIND, body.body())
+        config_keys.check(key, value)
+    except (UsageError, Refused, UnicodeEncodeError):
+        return
+    assert refusal(HIGHEST_LEVEL, key, value) == ""
+
+
+@pytest.mark.parametrize("key", names())
+def test_the_ledger_takes_example_and_default_and_not_everything(key: str) -> None:
+    known = config_keys.find(key)
+    assert refusal(HIGHEST_LEVEL, key, known.example) == ""
+    if known.default:
+        assert refusal(HIGHEST_LEVEL, key, known.default) == ""
+    assert sum(bool(refusal(HIGHEST_LEVEL, key, value)) for value in NASTY) > len(NASTY) // 2, "a key without a rule"
+    assert not any(refusal(0, key, value) for value in NASTY), "what older chains hold keeps its meaning"
+
+
+def test_keys_no_level_knows_take_any_text() -> None:
+    assert refusal(HIGHEST_LEVEL, "invoke.future", "anything") == ""
+    assert refusal(HIGHEST_LEVEL, LEVEL_KEY, "0")
+    assert refusal(HIGHEST_LEVEL, LEVEL_KEY, str(HIGHEST_LEVEL + 1))
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(names()), st.text(max_size=60))
+def test_any_text_at_any_key(key: str, value: str) -> None:
+    good, unreadable = InForce().take({key: value})
+    assert (key in good) == (not unreadable)
+
+
+def test_what_a_reader_trips_over_is_no_readers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trips(_text: str) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    defect = config_keys.Key("log.level", "level", "", "Breaks.", "x", trips)
+    monkeypatch.setattr(config_keys, "KEYS", (defect,))
+    good, unreadable = InForce().take({"log.level": "debug"})
+    assert good == {}
+    assert "ZeroDivisionError" in unreadable[0].why
+
+
+def test_one_setting_held() -> None:
+    held = Held("http.streams_per_bearer", 16)
+    assert held.of({}) == 16
+    assert held.of({"http.streams_per_bearer": "3"}) == 3
+    assert held.of({"http.streams_per_bearer": "many"}) == 3
+    assert held.of({"http.streams_per_bearer": "4"}) == 4
+    assert held.of({}) == 16
+
+
+class Node:
+    """As much of a controller as its hooks ask when settings change."""
+
+    def __init__(self) -> None:
+        self.me, self.network_key = "12D3KooWme", bytes(32)
+        self.options = SimpleNamespace(name="one")
+        self.settings = Settings()
+        self.functions = SimpleNamespace(
+            invoker=SimpleNamespace(attempts=3, refused=0), on_failed_tests=lambda _told: None
+        )
+        self.ledger = SimpleNamespace(state=SimpleNamespace(mesh_id=bytes(16), name="m", settings={}))
+
+
+def test_a_node_outlives_every_hostile_value_and_says_so() -> None:
+    node: Any = Node()
+    levels: list[str] = []
+    hooks = Hooks(node, FakeClock(), random.Random(1), levels.append)
+    hooks._configure({})
+    hooks._configure({"max_retries": "7", "log.level": "debug"})
+    assert (node.functions.invoker.attempts, levels) == (8, ["debug"])
+    for value in NASTY:
+        hooks._configure(dict.fromkeys(names(), value))
+        assert 1 <= node.functions.invoker.attempts <= 11
+    hooks._configure({"max_retries": "many", "log.level": "loud"})
+    assert node.functions.invoker.attempts == 8
+    assert levels == ["debug"]
+    told = hooks.bus.history(("setting.unreadable",))
+    assert {event.fields["key"] for event in told} == set(names())
+    hooks._configure({})
+    assert (node.functions.invoker.attempts, levels) == (node.settings.invoke.attempts, ["debug", ""])
+
+
+def test_a_part_that_fails_does_not_keep_others_from_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    node: Any = Node()
+    hooks = Hooks(node, FakeClock(), random.Random(1), None)
+
+    def fails(_settings: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(hooks.webhooks, "configure", fails)
+    hooks._configure({"max_retries": "7"})
+    assert node.functions.invoker.attempts == 8
