@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Any, Final
 
 import typer
 
 from osiris_mesh.errors import NotFound, OsirisError, UsageError
 from osiris_mesh_cli.control import Controller
-from osiris_mesh_cli.role import GrantOption, checked_grants, roles_of
+from osiris_mesh_cli.role import GrantOption, GrantsCommand, checked_grants, grants_of
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import ago, pairs, table, time_text
 from osiris_mesh_cli.user import find_user, users_of
@@ -25,6 +26,7 @@ _MAX_TTL_SECONDS: Final = 10 * 366 * 86_400.0
     app,
     example="apitoken create --name shop\n"
     "apitoken create --name ci --grant function.read --grant 'function.deploy:math/*' --ttl 90d --json",
+    cls=GrantsCommand,
 )
 def create(
     session: Session,
@@ -46,13 +48,24 @@ def create(
     token = ApiToken.generate()
     with Controller(session.home) as controller:
         owner = find_user(controller, user) if user else _home_user(controller)
-        grants = checked_grants(grant) if grant else _default_grants(controller, str(owner["role"]))
+        role = str(owner["role"])
+        held = grants_of(controller, role)
+        if grant:
+            grants = checked_grants(grant)
+            _check_within(grants, held, role, str(owner["name"]))
+        else:
+            grants = default_grants(held, role)
         called = name or f"token-{token.id[:6]}"
         expires = SYSTEM.time_ms() + int(lifetime * 1000)
         answer = controller.submit(ApiTokenCreate(token.key.public, owner["key"], called, grants, expires))
     session.say(
         f"a secret, shown this once: {called} of {owner['name']} may {' '.join(grants)}, until {time_text(expires)}"
     )
+    if "user.manage" in grants and _is_short(grants):
+        session.say(
+            "nobody gives more than he holds: with it, users get roles, and roles get grants, within "
+            f"{' '.join(grants)} alone; add --grant for what else it is to give"
+        )
     value = {
         "token": token.text(),
         "id": token.id,
@@ -77,16 +90,50 @@ def _home_user(controller: Controller) -> dict[str, Any]:
     )
 
 
-def _default_grants(controller: Controller, role: str) -> list[str]:
-    from osiris_mesh.ledger.permissions import Grants  # noqa: PLC0415 - only what signs needs it
+def default_grants(held: list[str], role: str) -> list[str]:
+    """Return what a token gets without a word: all its owner may of :data:`DEFAULT_GRANTS`, patterns as they are.
 
-    held = next((Grants(item["grants"]) for item in roles_of(controller) if item["name"] == role), Grants(()))
-    grants = [grant for grant in DEFAULT_GRANTS if held.covers(grant)]
+    Args:
+        held: Grants of the owner's role.
+        role: The role's name.
+
+    Raises:
+        UsageError: He holds none of them.
+    """
+    grants = sorted(
+        text
+        for text in set(held)
+        # A grant without a pattern says all that one with a pattern could.
+        if text.partition(":")[0] in DEFAULT_GRANTS and (":" not in text or text.partition(":")[0] not in held)
+    )
     if not grants:
         raise UsageError(
-            f"the role {role} holds none of {' '.join(DEFAULT_GRANTS)}", fix="say what it may: --grant GRANT"
+            f"the role {role} holds none of {' '.join(DEFAULT_GRANTS)}, which a token gets without --grant; "
+            f"it holds {' '.join(held) or 'nothing'}",
+            fix=f"say what the token may: {' '.join(f'--grant {quote(text)}' for text in held)}"
+            if held
+            else "give its user a role first: osiris-mesh user update NAME --role ROLE",
         )
     return grants
+
+
+def _check_within(grants: list[str], held: list[str], role: str, owner: str) -> None:
+    from osiris_mesh.ledger.permissions import Grants  # noqa: PLC0415 - only what signs needs it
+
+    missing = Grants(held).missing(Grants(grants))
+    if missing:
+        raise UsageError(
+            f"{owner} does not hold {missing}: his role {role} has {' '.join(held) or 'nothing'}, "
+            "and no token may more than its user",
+            fix="give the token less, or its user a role that holds it: osiris-mesh user update NAME --role ROLE",
+        )
+
+
+def _is_short(grants: list[str]) -> bool:
+    """Say whether even the smallest built-in role reaches further than these grants."""
+    from osiris_mesh.ledger.permissions import BUILT_IN_ROLES, Grants  # noqa: PLC0415 - only what signs needs it
+
+    return bool(Grants(grants).missing(BUILT_IN_ROLES["viewer"]))
 
 
 def _tokens(controller: Controller) -> list[dict[str, Any]]:

@@ -161,4 +161,6 @@ def refusal(outcome: dict[str, Any]) -> OsirisError:
     fix = ""
     if kind is Denied:
         fix = "ask an administrator of the mesh for the role it takes: osiris-mesh user update NAME --role ROLE"
+    if code == "grant":
+        fix = "nobody gives, or takes away, more than he holds: leave that grant out, or let somebody sign who holds it"
     return kind(reason, fix=fix, refusal=code)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
 
 from osiris_mesh.errors import NotFound, UsageError
 from osiris_mesh_cli.control import Controller
+from osiris_mesh_cli.plain import PlainCommand
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import table
 
@@ -22,10 +24,35 @@ GrantOption = Annotated[
 ]
 
 
+class GrantsCommand(PlainCommand):
+    """A command whose grants are options: words that stand alone are told apart from a mistyped name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return what is left, which is nothing."""
+        ctx.allow_extra_args = True
+        given = list(args)
+        alone: list[str] = super().parse_args(ctx, args)
+        if alone and not ctx.resilient_parsing:
+            kept = list(given)
+            for word in alone:
+                kept.remove(word)
+            grants = [part for word in alone for part in ("-g", word)]
+            ctx.fail(
+                f"grants are given with --grant or -g, and {shlex.join(alone)} stands alone. "
+                f"Did you mean {shlex.join([*ctx.command_path.split(), *kept, *grants])}"
+            )
+        return alone
+
+
 def roles_of(controller: Controller) -> list[dict[str, Any]]:
     """Return all roles: name, grants, builtin."""
     roles: list[dict[str, Any]] = controller.ask("role.list")["roles"]
     return roles
+
+
+def grants_of(controller: Controller, role: str) -> list[str]:
+    """Return the grants of a role; none if there is no such role."""
+    return next((list(item["grants"]) for item in roles_of(controller) if item["name"] == role), [])
 
 
 def checked_grants(grants: list[str]) -> list[str]:
@@ -37,7 +64,9 @@ def checked_grants(grants: list[str]) -> list[str]:
     from osiris_mesh.ledger.permissions import Grants  # noqa: PLC0415 - only what signs needs it
 
     if not grants:
-        raise UsageError("no grant was given", fix="for example --grant function.call:team-a/*; see role list")
+        raise UsageError(
+            "no grant was given", fix="for example -g mesh.read -g 'function.call:team-a/*'; see: osiris-mesh role list"
+        )
     return list(Grants(part.strip() for grant in grants for part in grant.split(",") if part.strip()).texts)
 
 
@@ -56,7 +85,12 @@ def list_(session: Session) -> None:
     session.result({"roles": roles, "permissions": dict(PERMISSIONS)}, text)
 
 
-@command(app, example="role set caller --grant function.read --grant 'function.call:math/*'", name="set")
+@command(
+    app,
+    example="role set caller --grant function.read --grant 'function.call:math/*'",
+    name="set",
+    cls=GrantsCommand,
+)
 def set_(session: Session, name: NameArgument, grant: GrantOption = None) -> None:
     """Make a role, or give it other grants; everybody who has it may do that from now on."""
     from osiris_mesh.ledger.kinds import RoleSet  # noqa: PLC0415 - only what signs needs it

@@ -96,7 +96,7 @@ def test_the_logs_of_all_show_only_what_the_bearer_may_see(face: Face) -> None:
     assert any(line["text"] == "secret" for line in face.get("/v1/logs").json["lines"])
 
 
-STREAMS = ("/v1/events", "/v1/logs?follow=true&tail=0", "/v1/functions/t/shout/logs?follow=true&tail=0")
+STREAMS = ("/v1/events?names=deploy.done", "/v1/logs?follow=true&tail=0", "/v1/functions/t/shout/logs?follow=true&tail=0")
 MAY = ("function.logs", "mesh.read")
 
 

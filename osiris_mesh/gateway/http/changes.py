@@ -85,6 +85,13 @@ async def propose(ask: Ask, entries: Sequence[bytes]) -> Receipt:
 def refusal(outcome: Outcome) -> OsirisError:
     """Return the error for an entry the ledger refused; ``refusal`` in its details is the ledger's word for why."""
     text = f"the ledger refuses it: {outcome.reason}"
+    if outcome.code == "grant":
+        return Denied(
+            text,
+            fix="nobody gives, or takes away, more than he holds: leave that grant out, or ask with a token that holds "
+            "it too (user.manage and token.manage alone give nothing)",
+            refusal=outcome.code,
+        )
     if outcome.code in _DENIED:
         return Denied(text, fix="ask an administrator of the mesh for a role that may", refusal=outcome.code)
     if outcome.code == "unknown":
