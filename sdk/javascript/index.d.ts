@@ -124,12 +124,75 @@ export class Calls {
   get(path: string): Promise<{ [key: string]: unknown }>;
 }
 
+/** What is deployed: the text of one Python file, or the files of a folder by path. */
+export type Source = string | { readonly [path: string]: string | ArrayBuffer | ArrayBufferView };
+
+export interface UpdateOptions {
+  /** Semantic version; the next patch if not given. */
+  version?: string;
+  /** `python3.11` */
+  runtime?: string;
+  /** Which function of the file. */
+  function?: string;
+  /** Name of the file, where the source is a text; `function.py` if not given. */
+  filename?: string;
+  /** `256MiB` */
+  memory?: string;
+  /** `1.5s` */
+  timeout?: string;
+  /** `5m` */
+  idle?: string;
+  concurrency?: number;
+  /** Instances kept warm in the mesh. */
+  min?: number;
+  /** Most instances on one node. */
+  max?: number;
+  idempotent?: boolean;
+  network?: boolean;
+  /** Milliseconds for the whole deployment. */
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+export interface DeployOptions extends UpdateOptions {
+  /** The function's name; of several functions their namespace. */
+  name?: string;
+  /** Namespace of what has none. */
+  namespace?: string;
+  /** Name of the folder the files lie in: the namespace of what has none. */
+  folder?: string;
+}
+
+export interface Deployed {
+  name: string;
+  version: string;
+  digest: string;
+  /** False: this very code was active already. */
+  changed: boolean;
+  tests: { ok: boolean; passed: number; failed: number; [key: string]: unknown } | null;
+  height: number | null;
+  /** Nodes that had it on disk when it was published, of `nodes` that lived. */
+  copies: number | null;
+  nodes: number | null;
+}
+
 /** A mesh, through its gateways. */
 export class Mesh extends Calls {
   constructor(where: Where);
   list(): Promise<FunctionRow[]>;
   describe(name: string): Promise<FunctionRow & { [key: string]: unknown }>;
   status(): Promise<{ [key: string]: unknown }>;
+  /**
+   * Deploy the functions of a source; the gateway builds, tests and publishes them.
+   * @throws {CheckFailed} Its tests failed; the version that was active stays.
+   */
+  deploy(source: Source, options?: DeployOptions): Promise<Deployed[]>;
+  /** Give a function that is there new code. */
+  update(name: string, source: Source, options?: UpdateOptions): Promise<Deployed>;
+  /** Remove a function, or one version of it that is not active. */
+  remove(name: string, options?: { version?: string; signal?: AbortSignal }): Promise<void>;
+  /** Make an earlier version the active one, the one before if none is named, and return which it is. */
+  rollback(name: string, options?: { to?: string; signal?: AbortSignal }): Promise<string>;
   /** Yield what functions printed on the node that answers; with `follow`, without end. */
   logs(
     name?: string,

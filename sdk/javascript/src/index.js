@@ -1,6 +1,7 @@
 // Call functions of an Osiris mesh by name, over HTTP. No dependencies: what Node.js 18 and browsers have.
 
-import { ProtocolError, UsageError } from "./errors.js";
+import { deployment } from "./deploy.js";
+import { NotFound, ProtocolError, UsageError } from "./errors.js";
 import { Gateway } from "./gateway.js";
 import { toJson } from "./values.js";
 
@@ -22,6 +23,7 @@ export {
 } from "./errors.js";
 
 const REQUEST_MS = 30_000;
+const DEPLOY_MS = 920_000;
 const GRACE_MS = 5000;
 const LONGEST_MS = 24 * 3_600_000;
 
@@ -242,6 +244,82 @@ export class Mesh extends Calls {
    */
   describe(name) {
     return this.get(`/v1/functions/${encodeURIComponent(name)}`);
+  }
+
+  /**
+   * Deploy the functions of a source; the gateway builds, tests and publishes them.
+   * @param {string | Record<string, string | ArrayBuffer | ArrayBufferView>} source The text of a Python file, or the
+   *   files of a folder by path.
+   * @param {Record<string, unknown>} [options]
+   * @returns {Promise<Record<string, unknown>[]>}
+   */
+  async deploy(source, options = {}) {
+    const { functions } = await this.#change("POST", "/v1/functions", deployment(source, options), {
+      timeoutMs: DEPLOY_MS,
+      ...options,
+    });
+    if (!Array.isArray(functions) || functions.length === 0) throw new ProtocolError("a source was deployed as nothing");
+    return functions;
+  }
+
+  /**
+   * Give a function that is there new code.
+   * @param {string} name
+   * @param {string | Record<string, string | ArrayBuffer | ArrayBufferView>} source
+   * @param {Record<string, unknown>} [options]
+   */
+  async update(name, source, options = {}) {
+    const { name: full } = await this.describe(name);
+    const own = String(full).split("/").at(-1);
+    const named = { ...options, name: full };
+    if (options["function"] === undefined) {
+      // In a file with several functions, the one of that name is meant.
+      try {
+        return (await this.deploy(source, { ...named, function: own }))[0];
+      } catch (error) {
+        if (!(error instanceof NotFound)) throw error;
+      }
+    }
+    return (await this.deploy(source, named))[0];
+  }
+
+  /**
+   * Remove a function, or one version of it that is not active.
+   * @param {string} name
+   * @param {{ version?: string, signal?: AbortSignal }} [options]
+   * @returns {Promise<void>}
+   */
+  async remove(name, { version, signal } = {}) {
+    const query = version === undefined ? "" : `?${new URLSearchParams({ version })}`;
+    await this.#change("DELETE", `/v1/functions/${encodeURIComponent(name)}${query}`, "", { signal });
+  }
+
+  /**
+   * Make an earlier version the active one, and return which it is.
+   * @param {string} name
+   * @param {{ to?: string, signal?: AbortSignal }} [options]
+   * @returns {Promise<string>}
+   */
+  async rollback(name, { to, signal } = {}) {
+    const body = JSON.stringify(to === undefined ? {} : { to });
+    await this.#change("POST", `/v1/functions/${encodeURIComponent(name)}/rollback`, body, { signal });
+    return String((await this.describe(name))["active"]);
+  }
+
+  /**
+   * @param {string} verb
+   * @param {string} path
+   * @param {string} body
+   * @param {{ timeoutMs?: number | undefined, signal?: AbortSignal | undefined }} options
+   * @returns {Promise<Record<string, unknown>>}
+   */
+  async #change(verb, path, body, { timeoutMs = REQUEST_MS, signal }) {
+    /** @type {Record<string, string>} */
+    const headers = body === "" ? {} : { "Content-Type": "application/json" };
+    const asked = { verb, path, headers, safe: false, timeoutMs, signal };
+    const { value } = await this.#gateway.ask(body === "" ? asked : { ...asked, body });
+    if (typeof value !== "object" || value === null) throw new ProtocolError(`${path} was answered with no map`);
+    return /** @type {Record<string, unknown>} */ (value);
   }
 
   /** Return how the mesh stands. */

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { test } from "node:test";
 
-import { DeadlineExceeded, Denied, FunctionError, kwargs, Mesh, NotFound, Unavailable, UsageError } from "../src/index.js";
+import { CheckFailed, Conflict, DeadlineExceeded, Denied, FunctionError, kwargs, Mesh, NotFound, Unavailable, UsageError } from "../src/index.js";
 
 const { OSIRIS_TEST_URL: url = "", OSIRIS_TEST_TOKEN: token = "", OSIRIS_TEST_VIEWER: viewer = "" } = process.env;
 const options = { skip: url === "" ? "no controller was started" : false, timeout: 60_000 };
@@ -80,6 +80,38 @@ test("against a controller", options, async (t) => {
     assert.match(add.signature, /^def add\(a: int/);
     assert.equal(await add(20, 22), 42);
     assert.equal((await mesh.status()).state, "ready");
+  });
+
+  await t.test("deploy, update, rollback, remove", async () => {
+    const step = (value) => `def step() -> int:\n    return ${value}\n`;
+    const [first] = await mesh.deploy(step(1), { name: "js/step", timeout: "2s", filename: "step.py" });
+    assert.deepEqual([first.name, first.version, first.changed, first.tests.ok], ["js/step", "1.0.0", true, true]);
+    assert.equal(await mesh.call("js/step"), 1);
+    assert.equal((await mesh.describe("js/step")).limits.timeout_ms, 2000);
+    assert.equal((await mesh.update("js/step", step(2), { filename: "step.py" })).version, "1.0.1");
+    assert.equal(await mesh.call("js/step"), 2);
+    assert.equal(await mesh.rollback("js/step"), "1.0.0");
+    assert.equal(await mesh.call("js/step"), 1);
+    await mesh.remove("js/step", { version: "1.0.1" });
+    await mesh.remove("js/step");
+    await assert.rejects(mesh.describe("js/step"), NotFound);
+    await assert.rejects(mesh.update("js/step", step(3)), NotFound);
+
+    const files = { "words.py": "from pathlib import Path\n\nimport lib.data\n\n\ndef size():\n    return lib.data.SIZE\n" };
+    const [made] = await mesh.deploy({ ...files, "lib/data.py": new TextEncoder().encode("SIZE = 7\n") }, { folder: "js" });
+    assert.deepEqual([made.name, await mesh.call("js/size")], ["js/size", 7]);
+    await assert.rejects(mesh.deploy(step(1), { name: "js/size", version: "1.0.0" }), Conflict);
+
+    const failing = "# /// script\n# [[tool.osiris.function.test]]\n# args = []\n# expect = 1\n# ///\n";
+    await assert.rejects(mesh.deploy(failing + step(2), { name: "js/failing" }), (error) => {
+      assert.ok(error instanceof CheckFailed);
+      assert.equal(error.details.tests.failed, 1);
+      return true;
+    });
+    await assert.rejects(mesh.deploy("def", { name: "js/broken" }), UsageError);
+    await assert.rejects(mesh.deploy(step(1), { colour: "red" }), /no option colour/);
+    await assert.rejects(mesh.deploy({}, {}), UsageError);
+    await assert.rejects(new Mesh({ url, token: viewer }).deploy(step(1), { name: "js/no" }), Denied);
   });
 
   await t.test("logs, followed", async () => {

@@ -17,6 +17,11 @@ export async function used(): Promise<void> {
   (await mesh.resolve("a/b")).signature.parameters[0]?.kind satisfies string | undefined;
   for await (const line of mesh.logs("a/b", { follow: true })) line.text.trim();
   for await (const event of mesh.events({ names: ["node.*"], after: 3 })) event.sequence.toFixed();
+  const [made] = await mesh.deploy("def f(): pass", { name: "a/f", timeout: "5s", min: 1 });
+  made?.tests?.passed.toFixed();
+  (await mesh.update("a/f", { "f.py": "def f(): pass", "data.bin": new Uint8Array(2) })).changed satisfies boolean;
+  (await mesh.rollback("a/f", { to: "1.0.0" })).trim();
+  await mesh.remove("a/f", { version: "1.0.0" });
   try {
     mesh.close();
   } catch (error) {
@@ -28,6 +33,8 @@ export async function used(): Promise<void> {
   new Mesh({ url: "https://a" });
   // @ts-expect-error - a function can't be sent
   await mesh.call("a/b", () => 1);
+  // @ts-expect-error - a deployment has no such option
+  await mesh.deploy("def f(): pass", { colour: "red" });
   // @ts-expect-error - times are milliseconds
   mesh.options({ timeout: 5 });
   void [sum, any, result, node, other];
