@@ -6,47 +6,20 @@ from typing import Any, Final
 
 import grpc
 
-from osiris_mesh.errors import (
-    CheckFailed,
-    Conflict,
-    DeadlineExceeded,
-    Denied,
-    FunctionError,
-    InternalError,
-    LimitExceeded,
-    NotFound,
-    OsirisError,
-    Overloaded,
-    ProtocolError,
-    Unavailable,
-    UsageError,
-    WorkerDied,
-)
+from osiris_mesh.errors import OsirisError
 from osiris_mesh.gateway.grpc.osiris_pb2 import Error
 from osiris_mesh.gateway.grpc.values import to_value
-from osiris_mesh.gateway.http.problem import Anonymous
+from osiris_mesh.gateway.statuses import HTTP_ALONE, TABLE, grpc_code
 
 __all__ = ["ERROR_KEY", "STATUS", "message_of", "status_of"]
 
 ERROR_KEY: Final = "osiris-error-bin"
 """Key of the trailing metadata."""
 
-STATUS: Final[tuple[tuple[type[OsirisError], grpc.StatusCode], ...]] = (
-    (Anonymous, grpc.StatusCode.UNAUTHENTICATED),
-    (UsageError, grpc.StatusCode.INVALID_ARGUMENT),
-    (Denied, grpc.StatusCode.PERMISSION_DENIED),
-    (NotFound, grpc.StatusCode.NOT_FOUND),
-    (Conflict, grpc.StatusCode.FAILED_PRECONDITION),
-    (FunctionError, grpc.StatusCode.UNKNOWN),
-    (WorkerDied, grpc.StatusCode.ABORTED),
-    (LimitExceeded, grpc.StatusCode.FAILED_PRECONDITION),
-    (CheckFailed, grpc.StatusCode.FAILED_PRECONDITION),
-    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (InternalError, grpc.StatusCode.INTERNAL),
-    (ProtocolError, grpc.StatusCode.INTERNAL),
-    (Unavailable, grpc.StatusCode.UNAVAILABLE),
-    (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
+STATUS: Final[tuple[tuple[type[OsirisError], grpc.StatusCode], ...]] = tuple(
+    (kind, grpc.StatusCode[name]) for kind, _, name in TABLE if kind not in HTTP_ALONE
 )
+"""Status codes by class; the first that fits counts."""
 
 # Clients take 8 KiB of metadata by default.
 _ALL: Final = 6000
@@ -56,7 +29,7 @@ _SHORT: Final = 400
 
 def status_of(error: OsirisError) -> grpc.StatusCode:
     """Return the status code of an error."""
-    return next((status for kind, status in STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    return grpc.StatusCode[grpc_code(error)]
 
 
 def message_of(error: OsirisError) -> bytes:

@@ -6,23 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from osiris_mesh.errors import (
-    CheckFailed,
-    Conflict,
-    DeadlineExceeded,
-    Denied,
-    FunctionError,
-    InternalError,
-    LimitExceeded,
-    NotFound,
-    OsirisError,
-    Overloaded,
-    ProtocolError,
-    Unavailable,
-    UsageError,
-    WorkerDied,
-)
+from osiris_mesh.errors import OsirisError
 from osiris_mesh.gateway.http.values import to_json
+from osiris_mesh.gateway.statuses import Anonymous, NoMethod, TooLarge, Unsupported
+from osiris_mesh.gateway.statuses import http_status as status_of
 
 __all__ = [
     "STATUSES",
@@ -37,50 +24,6 @@ __all__ = [
     "status_of",
 ]
 
-
-class Anonymous(Denied):
-    """No bearer, or one this mesh does not know."""
-
-    code = "unauthenticated"
-
-
-class NoMethod(UsageError):
-    """The path is there, but not for this method; ``details["allow"]`` names those it is there for."""
-
-    code = "method"
-
-
-class TooLarge(UsageError):
-    """The body is larger than this route takes."""
-
-    code = "too_large"
-
-
-class Unsupported(UsageError):
-    """The body is of a media type this route does not take."""
-
-    code = "media_type"
-
-
-_STATUS: Final[tuple[tuple[type[OsirisError], int], ...]] = (
-    (Anonymous, 401),
-    (NoMethod, 405),
-    (TooLarge, 413),
-    (Unsupported, 415),
-    (UsageError, 400),
-    (Denied, 403),
-    (NotFound, 404),
-    (Conflict, 409),
-    (FunctionError, 422),
-    (WorkerDied, 422),
-    (LimitExceeded, 422),
-    (CheckFailed, 422),
-    (Overloaded, 429),
-    (InternalError, 500),
-    (ProtocolError, 502),
-    (Unavailable, 503),
-    (DeadlineExceeded, 504),
-)
 
 STATUSES: Final[dict[int, str]] = {
     400: "The request itself is wrong",
@@ -98,11 +41,6 @@ STATUSES: Final[dict[int, str]] = {
     503: "No quorum, a peer can't be reached, or the controller stops",
     504: "The time ran out",
 }
-
-
-def status_of(error: OsirisError) -> int:
-    """Return the HTTP status of an error."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
