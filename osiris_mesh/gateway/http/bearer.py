@@ -1,7 +1,7 @@
 """Who a request speaks for: bearers, remembered for as long as what was found out about them surely holds.
 
-Asking the policy costs a key derivation; a bearer is asked about anew once a second (tokens expire) and whenever
-an entry may have changed what somebody may, so in between a call costs two lookups.
+Asking the policy costs a key derivation; a bearer is asked about anew once a second (the wall clock may be set), when
+his time runs out, and whenever an entry may have changed what somebody may, so in between a call costs two lookups.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ class Bearers:
                 del self._known[next(iter(self._known))]
             bucket = Bucket(parts.settings.calls_per_s, parts.settings.call_burst, now)
             known = self._known[token] = Bearer(token, principal, parts.policy.key_of(token), bucket)
-        known.renew(principal, parts.book.state.rights, now + _KEEP_SECONDS)
+        left = (principal.until_ms - parts.clock.time_ms()) / 1000
+        known.renew(principal, parts.book.state.rights, now + min(left, _KEEP_SECONDS))
         return known
 
 
