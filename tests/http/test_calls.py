@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from osiris_mesh.codec import pack
 from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
 from tests.http.client import Face
+from tests.system.harness import wait_until
 
 pytestmark = pytest.mark.system
 MSGPACK = {"Content-Type": "application/msgpack"}
@@ -193,3 +194,17 @@ def test_resolve_names_the_binding_a_call_may_carry(face: Face) -> None:
     assert facts["signature"]["text"] == "def add(a: int, b: int = …) -> int"
     answer = face.post("/v1/call/t/add", {"args": [1]}, headers={"Osiris-Binding": facts["binding"]})
     assert answer.json == 2
+
+
+def test_the_calls_id_is_that_of_its_log_lines(face: Face) -> None:
+    ids = []
+    for text in ("one of two", "two of two"):
+        answer = face.post("/v1/call/t/shout", {"args": [text]})
+        assert answer.status == 200
+        ids.append((text, answer.headers["Osiris-Call"]))
+    assert ids[0][1] != ids[1][1]
+
+    def printed() -> set[tuple[str, str]]:
+        return {(line["text"], line["call"]) for line in face.get("/v1/functions/t/shout/logs").json["lines"]}
+
+    wait_until(lambda: set(ids) <= printed(), seconds=10, what="the lines are there, with their calls' ids")

@@ -26,7 +26,7 @@ from osiris_mesh.link.router import Reply
 
 __all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare"]
 
-CALL_HEADERS: Final = ("Osiris-Node", "Osiris-Version", "Osiris-Elapsed-Us", "Osiris-Warm")
+CALL_HEADERS: Final = ("Osiris-Call", "Osiris-Node", "Osiris-Version", "Osiris-Elapsed-Us", "Osiris-Warm")
 """Headers of a call's answer."""
 _MAX_TIMEOUT_MS: Final = 7 * 24 * 3600 * 1000
 _MAX_SIGNATURES: Final = 1024
@@ -158,7 +158,7 @@ def _flag(text: str) -> bool:
 def fact_headers(facts: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return what is known of a call as headers; what another node says of itself is checked like any stranger's."""
     found = [("Osiris-Elapsed-Us", str(facts["elapsed_us"]))] if "elapsed_us" in facts else []
-    for header, key in (("Osiris-Node", "node"), ("Osiris-Version", "version")):
+    for header, key in (("Osiris-Call", "call"), ("Osiris-Node", "node"), ("Osiris-Version", "version")):
         value = facts.get(key)
         if type(value) is str and len(value) <= _MAX_FACT and value.isascii() and value.isprintable():
             found.append((header, value))
