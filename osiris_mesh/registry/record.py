@@ -38,6 +38,7 @@ __all__ = [
     "VersionRecord",
     "read_payload",
     "sign",
+    "wrong",
 ]
 
 MAX_PLACEMENT_MS: Final = 300_000
@@ -106,12 +107,12 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
         if (tag := cls.__struct_config__.tag) is not None and (
             not isinstance(payload, Mapping) or payload.get("type") != tag
         ):
-            raise _wrong("type", f"is not {tag!r}")
+            raise wrong("type", f"is not {tag!r}")
         try:
             value = msgspec.convert(payload, cls)
         except msgspec.ValidationError as error:
             text, _, at = str(error).partition(" - at `")
-            raise _wrong(at.rstrip("`").removeprefix("$").removeprefix(".") or "payload", text) from None
+            raise wrong(at.rstrip("`").removeprefix("$").removeprefix(".") or "payload", text) from None
         value.check("")
         # A default that is written out, or a map given twice over, would be a second form of the same object.
         _compare(payload, value.payload(), "")
@@ -161,7 +162,7 @@ class Provider(Payload, frozen=True, forbid_unknown_fields=True):
         """See :meth:`Payload.check`."""
         _check_endpoint(self.endpoint, at + "endpoint")
         if self.cost_micros and not self.currency:
-            raise _wrong(at + "currency", "is missing: the provider has a cost")
+            raise wrong(at + "currency", "is missing: the provider has a cost")
 
 
 class Requirements(Payload, frozen=True, forbid_unknown_fields=True):
@@ -182,7 +183,7 @@ class Requirements(Payload, frozen=True, forbid_unknown_fields=True):
         for name in ("permissions", "trusted_providers"):
             items = getattr(self, name)
             if list(items) != sorted(set(items)):
-                raise _wrong(at + name, "is not in ascending order, each once")
+                raise wrong(at + name, "is not in ascending order, each once")
 
 
 class Binding(Payload, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="binding"):
@@ -230,11 +231,11 @@ class Binding(Payload, frozen=True, forbid_unknown_fields=True, tag_field="type"
             try:
                 Signature.from_wire(_plain(self.signature), self.name)
             except OsirisError as error:
-                raise _wrong(at + "signature", error.what) from None
+                raise wrong(at + "signature", error.what) from None
         if self.valid_until_ms and self.valid_until_ms <= self.valid_from_ms:
-            raise _wrong(at + "valid_until_ms", "is not after valid_from_ms")
+            raise wrong(at + "valid_until_ms", "is not after valid_from_ms")
         if not self.digest and not self.providers:
-            raise _wrong(at + "digest", "is empty, and no provider is named: nobody could run the function")
+            raise wrong(at + "digest", "is empty, and no provider is named: nobody could run the function")
 
 
 class Amendment(Payload, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="amendment"):
@@ -263,16 +264,16 @@ class Amendment(Payload, frozen=True, forbid_unknown_fields=True, tag_field="typ
         _check_place(self.name, self.sequence, self.previous, at)
         about_version = self.deprecated is not None or self.providers is not None
         if about_version != bool(self.version):
-            raise _wrong(at + "version", "is needed with deprecated or providers, and with these alone")
+            raise wrong(at + "version", "is needed with deprecated or providers, and with these alone")
         if self.version:
             _check_version(self.version, at + "version")
         elif self.aliases is None:
-            raise _wrong(at + "aliases", "is missing: the amendment changes nothing")
+            raise wrong(at + "aliases", "is missing: the amendment changes nothing")
         if self.providers is not None:
             _check_providers(self.providers, at)
         for label, version in (self.aliases or {}).items():
             if label == "latest":
-                raise _wrong(f"{at}aliases.{label}", "is taken: it means the highest version")
+                raise wrong(f"{at}aliases.{label}", "is taken: it means the highest version")
             _check_version(version, f"{at}aliases.{label}")
 
 
@@ -301,7 +302,7 @@ class Placement(Payload, frozen=True, forbid_unknown_fields=True, tag_field="typ
         """See :meth:`Payload.check`."""
         _check_endpoint(self.endpoint, at + "endpoint")
         if not self.valid_from_ms < self.valid_until_ms <= self.valid_from_ms + MAX_PLACEMENT_MS:
-            raise _wrong(at + "valid_until_ms", f"is not within {MAX_PLACEMENT_MS} ms after valid_from_ms")
+            raise wrong(at + "valid_until_ms", f"is not within {MAX_PLACEMENT_MS} ms after valid_from_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,10 +330,11 @@ class Record:
 
     Attributes:
         name: Full name.
-        versions: Its versions, ascending.
+        versions: Its versions, ascending; revoked ones are not among them.
         sequence: Sequence of the last statement.
         digest: Digest of the last statement, 32 bytes.
         aliases: Label to version.
+        revoked: Digests of the statements in its history that were revoked; no registry's word for them counts.
     """
 
     name: str
@@ -340,6 +342,7 @@ class Record:
     sequence: int
     digest: bytes
     aliases: Mapping[str, Version] = field(default_factory=lambda: MappingProxyType({}))
+    revoked: frozenset[bytes] = frozenset()
 
 
 _READABLE: Final[dict[str, type[Binding | Amendment | Placement]]] = {
@@ -358,7 +361,7 @@ def read_payload(payload: Any) -> Binding | Amendment | Placement:
     kind = payload.get("type") if isinstance(payload, Mapping) else None
     struct = _READABLE.get(kind) if isinstance(kind, str) else None
     if struct is None:
-        raise _wrong("type", f"is not one of {', '.join(_READABLE)}")
+        raise wrong("type", f"is not one of {', '.join(_READABLE)}")
     return struct.from_payload(payload)
 
 
@@ -375,7 +378,10 @@ def sign(said: Payload, keys: Sequence[KeyPair]) -> Statement:
 
 @cache
 def _defaults(struct: type[Payload]) -> tuple[tuple[str, Any], ...]:
-    return tuple((item.name, item.default) for item in msgspec.structs.fields(struct))
+    return tuple(
+        (item.name, item.default if item.default_factory is msgspec.NODEFAULT else item.default_factory())
+        for item in msgspec.structs.fields(struct)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -394,16 +400,17 @@ def _compare(given: Any, meant: Any, at: str) -> None:
         for name in given:
             path = f"{at}.{name}" if at else str(name)
             if name not in meant:
-                raise _wrong(path, "has its default: leave it out")
+                raise wrong(path, "has its default: leave it out")
             _compare(given[name], meant[name], path)
     elif isinstance(given, (list, tuple)) and isinstance(meant, list):
         for place, (one, other) in enumerate(zip(given, meant, strict=True)):
             _compare(one, other, f"{at}[{place}]")
     elif type(given) is not type(meant) or given != meant:
-        raise _wrong(at, f"is written in another form than {meant!r}")
+        raise wrong(at, f"is written in another form than {meant!r}")
 
 
-def _wrong(path: str, what: str) -> UsageError:
+def wrong(path: str, what: str) -> UsageError:
+    """Return the error for what is wrong at ``path`` of a payload."""
     return UsageError(f"{path}: {what}", path=path)
 
 
@@ -412,31 +419,31 @@ def _check_endpoint(endpoint: str, at: str) -> None:
         parts = urlsplit(endpoint)
         _ = parts.port
     except ValueError:
-        raise _wrong(at, "is not a URL") from None
+        raise wrong(at, "is not a URL") from None
     if parts.scheme not in SCHEMES:
-        raise _wrong(at, f"begins with none of {', '.join(sorted(scheme + '://' for scheme in SCHEMES))}")
+        raise wrong(at, f"begins with none of {', '.join(sorted(scheme + '://' for scheme in SCHEMES))}")
     if not parts.netloc or parts.username is not None or parts.password is not None or parts.fragment:
-        raise _wrong(at, "lacks a host, or has a user, password or fragment")
+        raise wrong(at, "lacks a host, or has a user, password or fragment")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise _wrong(at, "is http:// to another machine; write https://")
+        raise wrong(at, "is http:// to another machine; write https://")
 
 
 def _check_place(name: str, sequence: int, previous: str, at: str) -> None:
     try:
         full = str(FunctionName.parse(name))
     except UsageError as error:
-        raise _wrong(at + "name", error.what) from None
+        raise wrong(at + "name", error.what) from None
     if full != name:
-        raise _wrong(at + "name", "is not a full name; write namespace/name")
+        raise wrong(at + "name", "is not a full name; write namespace/name")
     if (sequence == 1) != (previous == ""):
-        raise _wrong(at + "previous", "is empty for sequence 1, and for that alone")
+        raise wrong(at + "previous", "is empty for sequence 1, and for that alone")
 
 
 def _check_version(version: str, at: str) -> None:
     try:
         Version.parse(version)
     except UsageError as error:
-        raise _wrong(at, error.what) from None
+        raise wrong(at, error.what) from None
 
 
 def _check_providers(providers: Sequence[Provider], at: str) -> None:
@@ -444,5 +451,5 @@ def _check_providers(providers: Sequence[Provider], at: str) -> None:
     for place, provider in enumerate(providers):
         provider.check(f"{at}providers[{place}].")
         if provider.id in seen:
-            raise _wrong(f"{at}providers[{place}].id", f"stands twice: {provider.id}")
+            raise wrong(f"{at}providers[{place}].id", f"stands twice: {provider.id}")
         seen.add(provider.id)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["MAX_FILE", "MAX_PATH", "MAX_PATHS", "Blob", "Change", "Reader", "Tree"]
+__all__ = ["MAX_FILE", "MAX_PATH", "MAX_PATHS", "Blob", "Change", "Marked", "Reader", "Tree"]
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes a file of a tree may have; a larger one is not read."""
@@ -46,6 +46,21 @@ class Reader(Protocol):
 
     async def paths(self, prefix: str = "") -> list[str]:
         """Return the paths that begin with ``prefix``, ascending.
+
+        Raises:
+            Unavailable: They are not known.
+        """
+        ...
+
+
+@runtime_checkable
+class Marked(Protocol):
+    """What a reader or tree may offer besides, so that only changed files are read again: in Git, their object ids."""
+
+    async def marks(self) -> Mapping[str, str]:
+        """Return every path with a text, at most 128 letters, that changes whenever the file's bytes do.
+
+        A wrong one gets no wrong bytes believed: it only makes reading refuse them.
 
         Raises:
             Unavailable: They are not known.
