@@ -16,8 +16,8 @@ import uvloop
 
 from osiris_mesh.clock import SYSTEM
 from osiris_mesh.errors import Conflict, Unavailable, UsageError
-from osiris_mesh.gateway.events import Bus
 from osiris_mesh.gateway.building import Builds
+from osiris_mesh.gateway.events import Bus
 from osiris_mesh.gateway.http.listener import Listener
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.server import HttpServer
@@ -181,7 +181,7 @@ async def test_heads_are_bounded() -> None:
     ids=["head", "body"],
 )
 async def test_who_sends_slowly_is_cut(trickle: bytes) -> None:
-    async with gateway(replace(SETTINGS, read_s=0.3)) as (server, _, port):
+    async with gateway(replace(SETTINGS, head_s=0.3, read_s=0.3)) as (server, _, port):
         reader, writer = await connect(port)
         writer.write(trickle)
         loop = asyncio.get_running_loop()
@@ -221,7 +221,7 @@ async def _one_too_many() -> None:
     async with gateway(replace(SETTINGS, connections=2)) as (_, _, port):
         pairs = [await connect(port) for _ in range(2)]
         for reader, writer in pairs:
-            writer.write(head("GET", "/v1/health"))
+            writer.write(head("GET", "/v1/members"))
             assert (await answer(reader))[0] == 200
         reader, third = await connect(port)
         assert await closed(reader)
@@ -260,7 +260,7 @@ async def test_a_client_that_leaves_gives_its_call_up() -> None:
 
 
 async def test_a_call_longer_than_the_idle_time_keeps_its_connection() -> None:
-    async with gateway(replace(SETTINGS, read_s=0.2)) as (_, calls, port):
+    async with gateway(replace(SETTINGS, head_s=0.2, idle_s=0.2)) as (_, calls, port):
         reader, writer = await connect(port)
         writer.write(CALL)
         await until(lambda: calls.waiting)

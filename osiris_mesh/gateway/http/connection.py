@@ -11,13 +11,17 @@ pages of other origins, an answer still being written) takes the ordinary way, w
     call      -- answered, more waits      --> as if it had just been parsed
     ordinary  -- answered                  --> idle
 
+The head of a request has its time from the connection, or from its first byte on a connection that was idle; between
+requests a connection may be idle for longer.
+
 The short way reads aiohttp's queue of parsed messages; where a version of aiohttp has none, there is only the ordinary.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
@@ -92,7 +96,7 @@ class Connection(RequestHandler):
         options: aiohttp's.
     """
 
-    __slots__ = ("_call", "_face", "_looping", "_written")
+    __slots__ = ("_call", "_face", "_heading", "_is_known", "_looping", "_written")
 
     def __init__(self, manager: web.Server, face: HttpServer, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -100,6 +104,45 @@ class Connection(RequestHandler):
         self._call: _Call | None = None
         self._looping = False
         self._written = 0
+        self._is_known = False
+        self._heading = True
+
+    # Who is let in, and how long he may take.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse a connection too many."""
+        peer = transport.get_extra_info("peername")
+        if not self._face.let_in(self, str(peer[0]) if isinstance(peer, tuple) and peer else ""):
+            # aiohttp hears nothing of it, not even its end.
+            self._manager = None
+            self._force_close = True
+            cast("asyncio.Transport", transport).abort()
+            return
+        super().connection_made(transport)
+        self._close_in(self._face.parts.settings.head_s)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, or only a part of its head has come."""
+        return self._call is None and self._waiter is not None and not self._messages
+
+    def cut(self) -> None:
+        """Close it now."""
+        self.force_close()
+
+    def shown_bearer(self) -> None:
+        """Note that it has shown a bearer this mesh knows."""
+        if not self._is_known:
+            self._is_known = True
+            self._face.admission.known(self)
+
+    def _close_in(self, seconds: float) -> None:
+        """Have aiohttp's timer close it if it is idle then."""
+        handle = self._keepalive_handle
+        if handle is not None:
+            handle.cancel()
+        self._next_keepalive_close_time = self._loop.time() + seconds
+        self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -115,6 +158,7 @@ class Connection(RequestHandler):
         waiter = self._waiter
         if not _HAS_QUEUE or (waiter is None and self._call is None):
             super().data_received(data)
+            self._heading = self._heading and not self._messages
             return
         # Hidden, so that what is parsed now does not wake the ordinary way before it is looked at.
         self._waiter = None
@@ -122,7 +166,12 @@ class Connection(RequestHandler):
             super().data_received(data)
         finally:
             self._waiter = waiter
-        self._next()
+        if self._messages:
+            self._heading = False
+            self._next()
+        elif self._call is None and not self._heading and not self._force_close:
+            self._heading = True
+            self._close_in(self._face.parts.settings.head_s)
 
     def _next(self) -> None:
         """Begin what waits, as far as it goes the short way; wake the ordinary way for the rest."""
@@ -163,6 +212,8 @@ class Connection(RequestHandler):
         if admitted is None:
             return False
         name, bearer = admitted
+        if not self._is_known:
+            self.shown_bearer()
         self._messages.popleft()
         consumed = getattr(self._parser, "message_consumed", None)
         if consumed is not None:
@@ -244,6 +295,7 @@ class Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give up what is under way."""
+        self._face.admission.leave(self)
         call, self._call = self._call, None
         if call is not None:
             call.ended = True

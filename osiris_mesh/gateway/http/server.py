@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from osiris_mesh.errors import Denied, InternalError, OsirisError, Overloaded, Unavailable, UsageError
-from osiris_mesh.gateway import config_keys
+from osiris_mesh.errors import Denied, InternalError, OsirisError, Unavailable, UsageError
+from osiris_mesh.gateway.http.admission import Admission
 from osiris_mesh.gateway.http.bearer import Bearer, Bearers
 from osiris_mesh.gateway.http.calls import CALL_HEADERS
 from osiris_mesh.gateway.http.connection import Connection
@@ -31,6 +32,8 @@ from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import Anonymous, NoMethod, TooLarge, Unsupported, encode, retry_after, status_of
 from osiris_mesh.gateway.http.route import BEARER, JSON, MSGPACK, PUBLIC, Ask, Output, Route, Table
 from osiris_mesh.gateway.http.routes import ROUTES
+from osiris_mesh.gateway.http.shares import Shares
+from osiris_mesh.gateway.in_force import Held
 
 __all__ = ["HttpServer"]
 
@@ -49,25 +52,19 @@ _ALLOWED: Final = (
 )
 _PREFLIGHT_SECONDS: Final = "600"
 _LARGE_ANSWER: Final = 64 << 10
+HEAVY: Final = frozenset({"/v1/ledger/verify", "/v1/node/doctor"})
+"""Routes that read a whole ledger or ask every part: a few at a time, so that they keep nobody from calling."""
 _encode = msgspec.json.Encoder().encode
 
 
-class _Full(asyncio.Protocol):
-    """A connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
-
-
 class _Server(web.Server):
-    """aiohttp's server with a bound on its connections."""
+    """aiohttp's server with connections of ours."""
 
     def __init__(self, face: HttpServer, handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         settings = face.parts.settings
         self._face = face
-        self._most = settings.connections
         self._options: dict[str, Any] = {
-            "keepalive_timeout": settings.read_s,
+            "keepalive_timeout": settings.idle_s,
             "max_line_size": settings.header_line,
             "max_field_size": settings.header_line,
             "max_headers": settings.headers,
@@ -78,8 +75,6 @@ class _Server(web.Server):
         super().__init__(handler, handler_cancellation=True)
 
     def __call__(self) -> Any:
-        if len(self._connections) >= self._most:
-            return _Full()
         return Connection(self, self._face, loop=self._loop, **self._options)
 
 
@@ -94,6 +89,7 @@ class HttpServer:
         address: ``http://HOST:PORT`` or ``https://HOST:PORT``.
         parts: What it asks.
         draining: It takes no new requests.
+        admission: Which connections are let in.
         largest_call: Bytes of a call's body.
         head_ok: Status line and headers of a call's answer, by media type.
         head_of: The same of an error's, by status.
@@ -103,7 +99,13 @@ class HttpServer:
         self.parts = parts
         self.draining = False
         self.largest_call = parts.settings.call_body
+        self.admission = Admission(parts.settings.connections)
         self._settings = parts.settings
+        self._shares = Shares(parts.settings)
+        self._origins = Held("http.allowed_origins", ())
+        self._rate = Held("http.requests_per_s", parts.settings.requests_per_s)
+        self._streams_each = Held("http.streams_per_bearer", parts.settings.streams_per_bearer)
+        self._connections_each = Held("http.connections_per_address", parts.settings.connections_per_address)
         self._clock = parts.clock
         self._listener = listener
         self.address = listener.url
@@ -172,6 +174,12 @@ class HttpServer:
         self._under_way -= 1
         if not self._under_way:
             self._idle.set()
+
+    def let_in(self, connection: Connection, host: str) -> bool:
+        """Say whether a new connection from ``host`` is let in."""
+        # Behind a proxy all come from one address.
+        most = None if self._listener.proxied else self._connections_each.of(self.parts.book.state.settings)
+        return self.admission.enter(connection, host, most)
 
     # The short way of calls.
 
@@ -249,6 +257,9 @@ class HttpServer:
             bearer = self._bearer(request)
             if route.permission != BEARER:
                 bearer.require(route.permission, names.get("name", ""))
+            if route.permission != "function.call":
+                rate = self._rate.of(self.parts.book.state.settings)
+                self._shares.ask(bearer.token, rate, self._clock.monotonic())
         media, body = await self._body(request, route)
         ask = Ask(
             self.parts,
@@ -261,9 +272,10 @@ class HttpServer:
             headers,
         )
         if route.stream:
-            answer = await self._stream(route, ask)
+            answer = await self._stream(ask, lambda: route.handler(ask))
         else:
-            answer = await route.handler(ask)
+            with self._shares.check(route.path) if route.path in HEAVY else nullcontext():
+                answer = await route.handler(ask)
         if isinstance(answer, Output):
             return await self._send(request, answer.status, answer.body, answer.media, headers, answer.headers)
         if isinstance(answer, web.StreamResponse):
@@ -271,18 +283,25 @@ class HttpServer:
         return await self._send(request, 200, _encode(answer), JSON, headers, ())
 
     def _bearer(self, request: BaseRequest) -> Any:
-        return self._bearers.of(request.headers.get("Authorization"), self._clock.monotonic())
+        bearer = self._bearers.of(request.headers.get("Authorization"), self._clock.monotonic())
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.shown_bearer()
+        return bearer
 
-    async def _stream(self, route: Route, ask: Ask) -> Any:
-        if len(self._streams) >= self._settings.streams:
-            raise Overloaded("there are too many streams", fix="try again", retry_after_ms=5000)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a handler runs in one
-        self._streams.add(task)
-        try:
-            return await route.handler(ask)
-        finally:
-            self._streams.discard(task)
+    async def _stream(self, ask: Ask, run: Callable[[], Awaitable[Any]]) -> Any:
+        if ask.query is not None and getattr(ask.query, "follow", True) is False:
+            # Read to its end, it is an answer like any other.
+            return await run()
+        bearer, most = ask.bearer, self._streams_each.of(self.parts.book.state.settings)
+        with self._shares.stream(bearer.token, bearer.principal.owner or bearer.caller.public_key, most):
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a handler runs in one
+            self._streams.add(task)
+            try:
+                return await run()
+            finally:
+                self._streams.discard(task)
 
     async def _body(self, request: BaseRequest, route: Route) -> tuple[str, Any]:
         """Return the media type and the body: decoded where it is JSON with a type of its own, else bytes."""
@@ -319,16 +338,21 @@ class HttpServer:
             return content.read_nowait()
         pieces: list[bytes] = []
         size = 0
+        settings = self._settings
+        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._settings.read_s):
+            async with asyncio.timeout(settings.read_s) as limit:
                 while piece := await content.readany():
                     size += len(piece)
+                    # What is still to come has to keep up: who drips bytes must not hold the rest in memory for long.
+                    limit.reschedule(began + settings.read_s + size / settings.body_rate)
                     if size > most:
                         raise _too_large(most)
                     pieces.append(piece)
         except TimeoutError:
             raise UsageError(
-                f"the body did not arrive in {self._settings.read_s:g} s", fix="send it faster, or in several requests"
+                f"the body comes too slowly: {size} bytes in {asyncio.get_running_loop().time() - began:.0f} s",
+                fix="send it faster, or in several requests",
             ) from None
         except (web.RequestPayloadError, web.PayloadAccessError) as error:
             raise UsageError(f"the body can't be read: {error}") from None
@@ -390,7 +414,7 @@ class HttpServer:
             return self._headers
         if same_origin(origin, host, tls=self._tls):
             return self._headers
-        allowed = config_keys.read(self.parts.book.state.settings, "http.allowed_origins") or ()
+        allowed = self._origins.of(self.parts.book.state.settings)
         if origin.lower() not in allowed:
             raise Denied(
                 f"pages of {origin[:100]!r} may not use this mesh",

@@ -1,0 +1,98 @@
+"""Which connections are let in: bounds in all and by remote address. Decisions alone.
+
+A connection is *known* once it has shown a bearer this mesh knows. Where all places are taken, the oldest connection
+that is idle and not known is closed for the new one, so that who only connects, or only asks for what is public, shuts
+out nobody; where there is none, the new one is refused. One address has a bound of its own, known or not.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from functools import lru_cache
+from typing import Final, Protocol
+
+__all__ = ["Admission", "Visitor", "network_of"]
+
+_SITE_BITS: Final = 64
+
+
+class Visitor(Protocol):
+    """A connection."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request of it is under way."""
+        ...
+
+    def cut(self) -> None:
+        """Close it now."""
+        ...
+
+
+@lru_cache(maxsize=1024)
+def network_of(host: str) -> str:
+    """Return what counts as one remote address: an IPv4 address, or an IPv6 one's /64, which one host has whole."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        if not address.is_loopback:
+            return str(ipaddress.IPv6Network((address, _SITE_BITS), strict=False))
+    return str(address)
+
+
+class Admission:
+    """The connections there are.
+
+    Args:
+        most: Connections at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._networks: dict[Visitor, str] = {}
+        self._counts: Counter[str] = Counter()
+        # In the order they came.
+        self._unknown: dict[Visitor, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    def enter(self, visitor: Visitor, host: str, per_address: int | None) -> bool:
+        """Say whether a connection is let in; another one may be closed for it.
+
+        Args:
+            visitor: The connection.
+            host: Its remote address; empty if there is none.
+            per_address: Connections from one address at a time; None: no bound.
+        """
+        network = network_of(host)
+        if per_address is not None and host and self._counts[network] >= per_address:
+            return False
+        if len(self._networks) >= self._most:
+            oldest = next((each for each in self._unknown if each.is_idle), None)
+            if oldest is None:
+                return False
+            self.leave(oldest)
+            oldest.cut()
+        self._networks[visitor] = network
+        self._counts[network] += 1
+        self._unknown[visitor] = None
+        return True
+
+    def known(self, visitor: Visitor) -> None:
+        """Note that a connection has shown a bearer this mesh knows."""
+        self._unknown.pop(visitor, None)
+
+    def leave(self, visitor: Visitor) -> None:
+        """Note that a connection ended."""
+        network = self._networks.pop(visitor, None)
+        self._unknown.pop(visitor, None)
+        if network is not None:
+            self._counts[network] -= 1
+            if not self._counts[network]:
+                del self._counts[network]
