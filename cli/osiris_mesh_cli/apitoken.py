@@ -8,18 +8,17 @@ from typing import Annotated, Any, Final
 import typer
 
 from osiris_mesh.errors import NotFound, OsirisError, UsageError
+from osiris_mesh_cli.bearing import expiry_text, lifetime, named
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.role import GrantOption, GrantsCommand, checked_grants, grants_of
 from osiris_mesh_cli.session import Session, command, noun
-from osiris_mesh_cli.tables import ago, pairs, table, time_text
+from osiris_mesh_cli.tables import pairs, table, time_text
 from osiris_mesh_cli.user import find_user, users_of
-from osiris_mesh_cli.values import seconds
 
 app = noun("API tokens let programs use the HTTP API, as a user and within grants of their own.")
 
 # What a token may that was made without a word about it, as far as its owner may: nothing that changes the mesh.
 DEFAULT_GRANTS: Final = ("function.call", "function.logs", "function.read", "mesh.read")
-_MAX_TTL_SECONDS: Final = 10 * 366 * 86_400.0
 
 
 @command(
@@ -42,9 +41,7 @@ def create(
     from osiris_mesh.identity.api_token import ApiToken  # noqa: PLC0415
     from osiris_mesh.ledger.kinds import ApiTokenCreate  # noqa: PLC0415
 
-    lifetime = seconds(ttl)
-    if not 0 < lifetime <= _MAX_TTL_SECONDS:
-        raise UsageError(f"--ttl {ttl} is not a time a token can live", fix="for example 1h, 30d or 365d")
+    length = lifetime(ttl, "1h, 30d or 365d")
     token = ApiToken.generate()
     with Controller(session.home) as controller:
         owner = find_user(controller, user) if user else _home_user(controller)
@@ -56,7 +53,7 @@ def create(
         else:
             grants = default_grants(held, role)
         called = name or f"token-{token.id[:6]}"
-        expires = SYSTEM.time_ms() + int(lifetime * 1000)
+        expires = SYSTEM.time_ms() + int(length * 1000)
         answer = controller.submit(ApiTokenCreate(token.key.public, owner["key"], called, grants, expires))
     session.say(
         f"a secret, shown this once: {called} of {owner['name']} may {' '.join(grants)}, until {time_text(expires)}"
@@ -156,7 +153,7 @@ def list_(session: Session) -> None:
             item["id"],
             item["name"],
             item["owner"],
-            "revoked" if item["revoked"] else ago(item["expires"], now),
+            expiry_text(item, now),
             " ".join(item["grants"]),
         ]
         for item in tokens
@@ -175,13 +172,10 @@ def revoke(
     from osiris_mesh.ledger.kinds import ApiTokenRevoke  # noqa: PLC0415 - only what signs needs it
 
     with Controller(session.home) as controller:
-        found = [item for item in _tokens(controller) if item["id"].startswith(token_id.lower())]
-        if len(found) != 1 or not token_id:
-            some = "several API tokens begin" if found else "no API token begins"
-            raise NotFound(f"{some} with {token_id!r}", fix="see: osiris-mesh apitoken list")
-        answer = controller.submit(ApiTokenRevoke(bytes.fromhex(found[0]["key"])))
-    value = {"id": found[0]["id"], "name": found[0]["name"], "revoked": True, "height": answer["height"]}
-    session.result(value, f"revoked {found[0]['name']} ({found[0]['id']})")
+        found = named(_tokens(controller), token_id, "API token", "apitoken list")
+        answer = controller.submit(ApiTokenRevoke(bytes.fromhex(found["key"])))
+    value = {"id": found["id"], "name": found["name"], "revoked": True, "height": answer["height"]}
+    session.result(value, f"revoked {found['name']} ({found['id']})")
     session.next("apitoken list")
 
 

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from osiris_mesh.errors import NotFound, UsageError
+from osiris_mesh.errors import UsageError
+from osiris_mesh_cli.bearing import expiry_text, lifetime, named
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.session import Session, command, noun, one_of
-from osiris_mesh_cli.tables import ago, pairs, table, time_text
-from osiris_mesh_cli.values import seconds
+from osiris_mesh_cli.tables import pairs, table, time_text
 
 if TYPE_CHECKING:
     from osiris_mesh.identity.token import Token
 
 app = noun("Tokens let nodes and clients in.")
 _MAX_USES: Final = 100_000
-_MAX_TTL_SECONDS: Final = 10 * 366 * 86_400.0
 
 
 @command(
@@ -43,10 +42,10 @@ def create(
     It is a secret: whoever holds it can join. It carries the addresses and keys of members, so its bearer knows that it
     is this mesh it joins.
     """
-    lifetime = _lifetime(ttl)
+    length = lifetime(ttl, "10m, 1h or 30d")
     _check(role, grant, uses, name)
     with Controller(session.home) as controller:
-        token = make_token(controller, role=role, uses=uses, ttl_seconds=lifetime, grant=grant, name=name)
+        token = make_token(controller, role=role, uses=uses, ttl_seconds=length, grant=grant, name=name)
     session.say(f"a secret: good for {uses} {role}{'s' if uses > 1 else ''}, until {time_text(token.expires_ms)}")
     value = {
         "token": token.text(),
@@ -58,13 +57,6 @@ def create(
     }
     session.result(value, token.text())
     session.next("join TOKEN (on the other machine)" if role != "client" else "token list")
-
-
-def _lifetime(ttl: str) -> float:
-    lifetime = seconds(ttl)
-    if not 0 < lifetime <= _MAX_TTL_SECONDS:
-        raise UsageError(f"--ttl {ttl} is not a time a token can live", fix="for example 10m, 1h or 30d")
-    return lifetime
 
 
 def _check(role: str, grant: str, uses: int, name: str) -> None:
@@ -140,7 +132,7 @@ def list_(session: Session) -> None:
             item["role"],
             item["grant"],
             f"{item['used']}/{item['uses']}",
-            "revoked" if item["revoked"] else ago(item["expires"], now),
+            expiry_text(item, now),
         ]
         for item in tokens
     ]
@@ -156,14 +148,9 @@ def revoke(
     from osiris_mesh.ledger.kinds import TokenRevoke  # noqa: PLC0415 - only this command needs it
 
     with Controller(session.home) as controller:
-        found = [item for item in _tokens(controller) if item["id"].startswith(token_id.lower())]
-        if len(found) != 1 or not token_id:
-            some = "several tokens begin" if found else "no token begins"
-            raise NotFound(f"{some} with {token_id!r}", fix="see: osiris-mesh token list")
-        answer = controller.submit(TokenRevoke(found[0]["key"]))
-    session.result(
-        {"id": found[0]["id"], "revoked": True, "height": answer["height"]}, f"revoked token {found[0]['id']}"
-    )
+        found = named(_tokens(controller), token_id, "token", "token list")
+        answer = controller.submit(TokenRevoke(found["key"]))
+    session.result({"id": found["id"], "revoked": True, "height": answer["height"]}, f"revoked token {found['id']}")
     session.next("token list")
 
 
