@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import signal
@@ -22,7 +23,8 @@ from asyncio.subprocess import PIPE
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any, Final
 
 from osiris_mesh.codec import Limits, pack, unpack
@@ -53,6 +55,12 @@ _ANSWER: Final = 256 << 20
 _PIECE: Final = 256 << 10
 _OK: Final = b"\x00"
 _FAILED: Final = b"\x01"
+_OVERRIDES: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("memory", "timeout", "idle"), str),
+    **dict.fromkeys(("concurrency", "min", "max"), int),
+    **dict.fromkeys(("idempotent", "network"), bool),
+}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,9 @@ class Job:
 
         if not 1 <= len(self.files) <= _MAX_FILES or (not self.whole and len(self.files) != 1):
             raise UsageError(f"a function is one file, or a folder with at most {_MAX_FILES} files")
+        for key, value in self.overrides.items():
+            if type(value) is not _OVERRIDES.get(key):
+                raise UsageError(f"{key!r:.40} is no limit of a function, or not a value of it")
         if any(type(content) is not bytes for content in self.files.values()):
             raise UsageError("a file's content is not bytes")
         if sum(map(len, self.files.values())) > MAX_SOURCE_BYTES:
@@ -147,12 +158,19 @@ class Builds:
             raise Overloaded(f"{self._most} functions are being built already", fix="try again", retry_after_ms=2000)
         self._now += 1
         try:
-            answer, code = await self._carry_out(pack(asdict(job)))
+            # Everything it writes lies in here, so that nothing is left of one that was killed.
+            folder = mkdtemp(prefix="osiris-build-")
+            try:
+                answer, code = await self._carry_out(pack(asdict(job)), folder)
+            finally:
+                await asyncio.shield(asyncio.to_thread(rmtree, folder, ignore_errors=True))
         finally:
             self._now -= 1
+        if code:
+            _log.warning("a build ended badly", extra={"code": code})
         return await asyncio.to_thread(_read, answer, code)
 
-    async def _carry_out(self, request: bytes) -> tuple[bytes, int]:
+    async def _carry_out(self, request: bytes, folder: str) -> tuple[bytes, int]:
         # Of its own session, so that the installer it starts ends with it.
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -162,7 +180,8 @@ class Builds:
             stdin=PIPE,
             stdout=PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            cwd="/",
+            cwd=folder,
+            env={**os.environ, "TMPDIR": folder},
             start_new_session=True,
         )
         try:

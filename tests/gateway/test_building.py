@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,10 @@ async def test_what_can_not_be_built_says_why(files: dict[str, bytes], more: dic
         {"files": {"f.py": b""}, "name": 1},
         {"files": {"f.py": b""}, "name": "x" * 2000},
         {"files": {"f.py": b""}, "else": 1},
+        {"files": {"f.py": b""}, "overrides": {"colour": "red"}},
+        {"files": {"f.py": b""}, "overrides": {"concurrency": "2"}},
+        {"files": {"f.py": b""}, "overrides": {"min": True}},
+        {"files": {"f.py": b""}, "overrides": {"memory": 5}},
     ],
 )
 def test_a_job_that_is_none_is_refused(value: Any) -> None:
@@ -93,6 +99,16 @@ async def test_one_too_many_is_refused_and_the_loop_goes_on() -> None:
     assert worst < 1.5
 
 
-async def test_a_build_that_does_not_end_is_ended() -> None:
-    with pytest.raises(LimitExceeded):
+async def test_a_build_that_does_not_end_is_ended_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    await Builds(1).run(Job({"f.py": ADD}))
+    with pytest.raises(LimitExceeded, match="longer"):
         await Builds(1, seconds=0.01).run(Job({"f.py": ADD}))
+    waiting = asyncio.ensure_future(Builds(1).run(Job({"f.py": ADD})))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - pathlib's own is not for coroutines
