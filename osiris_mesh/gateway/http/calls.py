@@ -24,7 +24,7 @@ from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
 from osiris_mesh.invoke.trace import HEADER as TRACEPARENT
 from osiris_mesh.link.router import Reply
 
-__all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare"]
+__all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare", "run"]
 
 CALL_HEADERS: Final = ("Osiris-Call", "Osiris-Node", "Osiris-Version", "Osiris-Elapsed-Us", "Osiris-Warm")
 """Headers of a call's answer."""
@@ -70,9 +70,10 @@ def _answered(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds
         reply.future.set_result((result, known))
 
 
-async def _run(
+async def run(
     ask: Ask, name: str, body: bytes, ends: float | None, headers: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
+    """Call a function for a request's bearer; return the packed result and its details, if they were asked for."""
     waiting = _Waiting(asyncio.get_running_loop())
     ask.parts.calls.begin(
         name, body, waiting, deadline=ends, headers=headers, caller=ask.bearer.caller, answered=_answered
@@ -88,7 +89,7 @@ async def call(ask: Ask) -> Output:
     """Call a function."""
     name, given = ask.names["name"], ask.request.headers
     body, headers = prepare(ask.parts, name, ask.media, ask.body, given)
-    result, facts = await _run(ask, name, body, deadline(ask.parts, given), headers)
+    result, facts = await run(ask, name, body, deadline(ask.parts, given), headers)
     media = answer_media(ask.media, given.get("Accept"))
     return Output(result if media == MSGPACK else packed_to_json(result), media, 200, fact_headers(facts))
 
@@ -233,7 +234,7 @@ async def map_(ask: Ask) -> types.MapResults:
                         limit="map",
                         fix="send fewer items",
                     )
-                packed, _ = await _run(ask, name, bodies[at], ends, {})
+                packed, _ = await run(ask, name, bodies[at], ends, {})
                 size += len(packed)
                 results[at] = {"ok": True, "result": msgspec.Raw(packed_to_json(packed))}
             except OsirisError as error:

@@ -20,7 +20,7 @@ from osiris_mesh.gateway.http.bearer import Bearer
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import NoMethod
 
-__all__ = ["BEARER", "BUNDLE", "JSON", "MSGPACK", "PUBLIC", "Ask", "Output", "Route", "Table"]
+__all__ = ["BEARER", "BUNDLE", "JSON", "MSGPACK", "PUBLIC", "Ask", "Output", "Piecewise", "Route", "Table"]
 
 PUBLIC: Final = "public"
 """The permission of a route that takes no bearer."""
@@ -73,6 +73,17 @@ class Output:
     media: str = JSON
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piecewise:
+    """An answer that turns out to come piece by piece, on a route whose answers mostly do not.
+
+    Attributes:
+        run: Sends it; counted and ended as a stream is.
+    """
+
+    run: Callable[[], Awaitable[Any]]
 
 
 Handler = Callable[[Ask], Awaitable[Any]]

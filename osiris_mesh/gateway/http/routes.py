@@ -7,6 +7,7 @@ from typing import Final
 from osiris_mesh.gateway.http import access, calls, deploy, functions, hooks, mesh, people, streams, types
 from osiris_mesh.gateway.http.describe import openapi
 from osiris_mesh.gateway.http.route import BEARER, BUNDLE, MSGPACK, PUBLIC, Route
+from osiris_mesh.gateway.mcp.http import MCP_ROUTES
 
 __all__ = ["ROUTES"]
 
@@ -464,4 +465,5 @@ ROUTES: Final[tuple[Route, ...]] = (
         types.Signed,
         errors=_CHANGE_ERRORS,
     ),
+    *MCP_ROUTES,
 )

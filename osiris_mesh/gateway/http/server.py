@@ -30,7 +30,7 @@ from osiris_mesh.gateway.http.guard import is_local_host, same_origin
 from osiris_mesh.gateway.http.listener import Listener
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import Anonymous, NoMethod, TooLarge, Unsupported, encode, retry_after, status_of
-from osiris_mesh.gateway.http.route import BEARER, JSON, MSGPACK, PUBLIC, Ask, Output, Route, Table
+from osiris_mesh.gateway.http.route import BEARER, JSON, MSGPACK, PUBLIC, Ask, Output, Piecewise, Route, Table
 from osiris_mesh.gateway.http.routes import ROUTES
 from osiris_mesh.gateway.http.shares import Shares
 from osiris_mesh.gateway.in_force import Held
@@ -276,6 +276,8 @@ class HttpServer:
         else:
             with self._shares.check(route.path) if route.path in HEAVY else nullcontext():
                 answer = await route.handler(ask)
+            if isinstance(answer, Piecewise):
+                answer = await self._stream(ask, answer.run)
         if isinstance(answer, Output):
             return await self._send(request, answer.status, answer.body, answer.media, headers, answer.headers)
         if isinstance(answer, web.StreamResponse):

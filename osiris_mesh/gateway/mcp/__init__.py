@@ -1,0 +1,1 @@
+"""Every function of the mesh is a tool of the Model Context Protocol."""
