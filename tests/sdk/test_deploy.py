@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from osiris_mesh.errors import CheckFailed, Conflict, Denied, NotFound, UsageError
+from osiris_mesh.codec import pack, unpack
+from osiris_mesh.errors import CheckFailed, Conflict, Denied, NotFound, RemoteProtocolError, UsageError
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.kinds import FunctionActivate, FunctionPublish, FunctionRemove, read
 from osiris_sdk import AsyncMesh, Deployed, Mesh
+from osiris_sdk.deploying import LinkDeploying
 from osiris_sdk.signing import Signer
 from osiris_sdk.sources import read_source
 from tests.sdk.gateways import Gateway, gateway
@@ -210,3 +213,51 @@ def test_what_the_sdk_signs_are_entries_of_the_ledger() -> None:
         assert entry.holds()
         assert read(entry.kind, entry.body) == body
     assert "plain_module" not in sys.modules
+
+
+SIGNER = Signer(b"m" * 16, KeyPair.generate())
+SPEC = FunctionSpec("math/add", "1.0.0", b"d" * 32, "add.py::add", "python3.11", [[], ""])
+JOB: dict[str, Any] = {"files": {}, "folder": "math", "whole": False, "function": "add", "overrides": {}}
+
+
+def answered(spec: FunctionSpec, *, mesh_id: bytes = SIGNER.mesh_id, changed: bool = True) -> bytes:
+    return pack({"mesh_id": mesh_id, "functions": [{"spec": spec.to_wire(), "changed": changed}]})
+
+
+def test_what_was_built_is_signed_and_sent() -> None:
+    talk = LinkDeploying(lambda: SIGNER).deploy(JOB | {"name": "math/add"})
+    assert next(talk).method == "function.build"
+    sent = talk.send(answered(SPEC))
+    assert sent.method == "function.deploy"
+    body = unpack(sent.body)
+    assert body["digest"] == SPEC.digest
+    entries = [Entry.parse(entry) for entry in body["entries"]]
+    assert [read(entry.kind, entry.body) for entry in entries] == [
+        FunctionPublish(SPEC.to_wire()),
+        FunctionActivate(SPEC.name, SPEC.version, SPEC.digest),
+    ]
+    with pytest.raises(StopIteration) as end:
+        talk.send(pack({"height": 7, "tests": {"ok": True}, "copies": 1, "nodes": 1, "outcomes": []}))
+    assert end.value.value == [
+        Deployed("math/add", "1.0.0", SPEC.digest.hex(), changed=True, tests={"ok": True}, height=7, copies=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "kind"),
+    [
+        ({"name": "math/add"}, answered(replace(SPEC, name="math/other")), Denied),
+        ({"name": "add", "namespace": "math"}, answered(replace(SPEC, name="other/add")), Denied),
+        ({"version": "2.0.0"}, answered(SPEC), Denied),
+        ({"function": "sub"}, answered(SPEC), Denied),
+        ({}, answered(SPEC, mesh_id=b"x" * 16), Denied),
+        ({}, pack({"mesh_id": SIGNER.mesh_id, "functions": []}), RemoteProtocolError),
+        ({}, pack({"mesh_id": SIGNER.mesh_id, "functions": [{"spec": b"x", "changed": True}]}), RemoteProtocolError),
+        ({}, pack([]), RemoteProtocolError),
+    ],
+)
+def test_what_was_not_asked_for_is_not_signed(asked: dict[str, Any], answer: bytes, kind: type[Exception]) -> None:
+    talk = LinkDeploying(lambda: SIGNER).deploy(JOB | asked)
+    next(talk)
+    with pytest.raises(kind):
+        talk.send(answer)
