@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, str]] = {
     "top": "top",
     "monitor": "monitor",
     "events": "events",
+    "mcp": "mcp",
     "webhook": "webhook.",
     "alert": "alert.",
     "service": "service.",
