@@ -1,0 +1,474 @@
+"""A bare, shallow clone of one branch: everything a registry asks of git, with plumbing alone.
+
+::
+
+    fetch     refs/heads/<branch> of the remote  ->  refs/osiris/fetched
+    accept    a fetched commit that descends from the last one, or the first  ->  refs/osiris/head
+    evidence  commits that rewrote the history  ->  refs/osiris/evidence/<commit>, kept from being collected
+    commit    fast-import on top of a commit, never touching a work tree or an index
+
+The first fetch takes one commit; later ones take what came since, which also proves that the new descends from the old.
+Reading is one long-living ``git cat-file --batch``, which may not reach the remote. With ``prefixes`` the clone is
+partial as well: files elsewhere are fetched when they are asked for, if the remote can serve so; otherwise it has all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from asyncio.subprocess import Process
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from osiris_mesh.errors import Conflict, Denied, LimitExceeded, OsirisError, RemoteProtocolError, Unavailable
+from osiris_mesh.registry.git_command import Done, Remote, end, run, start
+from osiris_mesh.registry.layout import NAMES
+from osiris_mesh.registry.listing import Listing, is_path
+from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS
+
+__all__ = ["Clone", "Moved"]
+
+_HEAD: Final = "refs/osiris/head"
+_FETCHED: Final = "refs/osiris/fetched"
+_EVIDENCE: Final = "refs/osiris/evidence/"
+_MAX_EVIDENCE: Final = 16
+_LOCAL: Final = 60.0
+_READ: Final = 10.0
+_LARGEST_PACK: Final = 2 << 30
+_LINE: Final = 600
+_SLACK: Final = 64 << 10
+_LISTED: Final = 512 << 20
+_OID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_FILE: Final = b"100644 blob "
+_EXECUTABLE: Final = b"100755 blob "
+_RACES: Final = (
+    "fetch first", "non-fast-forward", "stale info", "failed to update ref", "cannot lock ref", "incorrect old value",
+    "reference already exists", "failed to lock", "remote ref updated since checkout",
+)  # fmt: skip
+_DENIALS: Final = (
+    "authentication failed", "could not read username", "could not read password", "permission denied",
+    "permission to", "access denied", "not allowed", "unauthorized", "forbidden", "error: 403", "error: 401",
+    "hook declined", "protected branch", "read-only", "not authorized", "denied to",
+)  # fmt: skip
+# Hooks and helpers of the user's other work have no place here: this file outranks his own configuration.
+_CONFIG: Final = """\
+[core]
+	repositoryformatversion = {format}
+	bare = true
+	hooksPath = /dev/null
+	fsmonitor = false
+	bigFileThreshold = 8m
+	logAllRefUpdates = false
+	attributesFile = /dev/null
+	quotePath = true
+[gc]
+	auto = 2000
+	autoPackLimit = 40
+	autoDetach = false
+	writeCommitGraph = false
+[maintenance]
+	auto = false
+[fetch]
+	fsckObjects = true
+	unpackLimit = 1
+	writeCommitGraph = false
+	recurseSubmodules = false
+	parallel = 1
+	bundleURI =
+[fastimport]
+	unpackLimit = 100
+[transfer]
+	advertiseSID = false
+	bundleURI = false
+[push]
+	gpgSign = false
+	followTags = false
+	recurseSubmodules = no
+	default = nothing
+[http]
+	followRedirects = initial
+	lowSpeedLimit = 100
+	lowSpeedTime = 20
+[log]
+	showSignature = false
+[remote "origin"]
+	url = "{url}"
+"""
+_PARTIAL: Final = """\
+	promisor = true
+	partialCloneFilter = blob:none
+[extensions]
+	partialClone = origin
+"""
+
+
+class Moved(Conflict):
+    """Somebody else was faster: the remote's branch is no longer where the push began."""
+
+
+class Clone:
+    """One clone. Its methods that fetch, accept, commit or push are not to be called at the same time.
+
+    Args:
+        folder: Where it is, or will be; nobody else writes there.
+        remote: Of what.
+        branch: Which branch.
+        prefixes: Parts of the tree whose files are fetched ahead; empty: all.
+        seconds: Longest time of one exchange with the remote.
+        largest_pack: Bytes one fetch may bring.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        remote: Remote,
+        branch: str,
+        *,
+        prefixes: Sequence[str] = (),
+        seconds: float = 60.0,
+        largest_pack: int = _LARGEST_PACK,
+    ) -> None:
+        self._folder = folder
+        self._remote = remote
+        self._ref = f"refs/heads/{branch}"
+        self._prefixes = tuple(prefixes)
+        self._seconds = seconds
+        self._largest_pack = largest_pack
+        self._absent: set[str] = set()
+        self._reader: Process | None = None
+        self._reading = asyncio.Lock()
+        self._fetching = asyncio.Lock()
+
+    # The clone itself.
+
+    async def open(self) -> str | None:
+        """Create what is not there; return the commit accepted last.
+
+        Raises:
+            Unavailable: There is no git, or it can't write here.
+        """
+        if not (self._folder / "HEAD").exists():
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder.chmod(0o700)
+            done = await self._run(["init", "--quiet", "--bare", "--template=", str(self._folder)])
+            self._check(done, "create a clone")
+        await asyncio.to_thread(self._write_config)
+        head = await self.resolve(_HEAD)
+        if head is not None and self._prefixes:
+            await self._find_absent(head)
+        return head
+
+    def _write_config(self) -> None:
+        url = self._remote.url.replace("\\", "\\\\").replace('"', '\\"')
+        text = _CONFIG.format(url=url, format=1 if self._prefixes else 0) + (_PARTIAL if self._prefixes else "")
+        temporary = self._folder / "config.new"
+        # The URL may hold a password.
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
+            file.write(text)
+        temporary.replace(self._folder / "config")
+
+    async def resolve(self, ref: str) -> str | None:
+        """Return the commit a ref of ours names."""
+        done = await self._run(["rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}"])
+        text = done.out.decode("ascii", "replace").strip()
+        return text if done.code == 0 and _OID.match(text) else None
+
+    async def close(self) -> None:
+        """End the reading process."""
+        async with self._reading:
+            await self._end_reader()
+
+    # Fetching.
+
+    async def fetch(self, *, shallow: bool) -> str | None:
+        """Fetch the branch and return its commit; None: the remote has no such branch.
+
+        Args:
+            shallow: That commit alone, without what was before.
+
+        Raises:
+            Unavailable: The remote can't be reached; ``reason`` is ``time`` or ``size`` if it gave too much.
+        """
+        arguments = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
+        arguments += ["--no-recurse-submodules", "--no-show-forced-updates"]
+        arguments += ["--depth=1"] if shallow else []
+        arguments += ["--filter=blob:none"] if self._prefixes else []
+        done = await self._online([*arguments, "--", "origin", f"+{self._ref}:{_FETCHED}"])
+        if done.code and "couldn't find remote ref" in done.complaint:
+            return None
+        if done.code and "index-pack" in done.complaint and self._is_full():
+            raise Unavailable(
+                f"one fetch of {self._remote.shown} has more than {self._largest_pack >> 20} MiB",
+                maybe=False,
+                reason="size",
+            )
+        self._check(done, "fetch from")
+        tip = await self.resolve(_FETCHED)
+        if tip is None:
+            raise Unavailable(f"{self._ref} of {self._remote.shown} is not a commit", maybe=False)
+        return tip
+
+    def _is_full(self) -> bool:
+        """Say whether a fetch ended at the limit of a file: the file lies there, half done."""
+        sizes = [path.stat().st_size for path in self._folder.glob("objects/pack/tmp_*")]
+        self._sweep()
+        return max(sizes, default=0) >= self._largest_pack - _SLACK
+
+    async def _online(self, arguments: Sequence[str], data: bytes = b"") -> Done:
+        try:
+            return await run(
+                arguments,
+                self._folder,
+                seconds=self._seconds,
+                data=data,
+                offline=False,
+                largest_file=self._largest_pack,
+            )
+        except BaseException:
+            await asyncio.to_thread(self._sweep)
+            raise
+
+    def _sweep(self) -> None:
+        """Remove what a fetch that was ended left half done; nothing else writes here meanwhile."""
+        for pattern in ("objects/pack/tmp_*", "objects/pack/.tmp*", "*.lock", "refs/osiris/*.lock", "objects/tmp_*"):
+            for path in self._folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    async def descends(self, young: str, old: str) -> bool:
+        """Say whether ``young`` is ``old`` or comes after it, as far as the clone knows."""
+        if young == old:
+            return True
+        done = await self._run(["merge-base", "--is-ancestor", old, young])
+        if done.code not in {0, 1}:
+            self._check(done, "compare commits in the clone of")
+        return done.code == 0
+
+    async def accept(self, commit: str) -> None:
+        """Make a commit the one that is read, now and after a restart; and bring the files read ahead."""
+        if self._prefixes:
+            await self._find_absent(commit)
+            listing = await self.listing(commit)
+            wanted = [oid for path, oid in listing.items() if oid in self._absent and self._is_ahead(path)]
+            await self._bring(wanted)
+        self._check(await self._run(["update-ref", _HEAD, commit]), "write into the clone of")
+
+    async def tidy(self) -> None:
+        """Pack what many fetches left, if there is much of it."""
+        await run(["gc", "--auto", "--quiet"], self._folder, seconds=_LOCAL)
+
+    def _is_ahead(self, path: str) -> bool:
+        return not path.startswith(NAMES) or path.startswith(self._prefixes)
+
+    async def _find_absent(self, commit: str) -> None:
+        done = await self._run(
+            ["rev-list", "--objects", "--no-object-names", "--missing=print", f"{commit}^{{tree}}"], most=_LISTED
+        )
+        self._check(done, "read the clone of")
+        self._absent = {line[1:] for line in done.out.decode("ascii", "replace").splitlines() if line[:1] == "?"}
+
+    async def _bring(self, oids: Sequence[str]) -> None:
+        if not oids:
+            return
+        arguments = ["-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head"]
+        arguments += [
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--filter=blob:none",
+            "--stdin",
+            "--",
+            "origin",
+        ]
+        data = "".join(f"{oid}\n" for oid in oids).encode()
+        self._check(await self._online(arguments, data), "fetch from")
+        self._absent.difference_update(oids)
+
+    # Evidence.
+
+    async def keep(self, commit: str) -> None:
+        """Keep a commit that rewrote the history; the oldest of too many goes."""
+        kept = await self.evidence()
+        for old in kept[: max(0, len(kept) + 1 - _MAX_EVIDENCE)] if commit not in kept else ():
+            await self._run(["update-ref", "-d", _EVIDENCE + old])
+        self._check(await self._run(["update-ref", _EVIDENCE + commit, commit]), "write into the clone of")
+
+    async def evidence(self) -> list[str]:
+        """Return the commits kept, by commit time, oldest first."""
+        done = await self._run(
+            ["for-each-ref", "--sort=committerdate", "--format=%(objectname)", _EVIDENCE.rstrip("/")]
+        )
+        return [line for line in done.out.decode("ascii", "replace").split() if _OID.match(line)]
+
+    # Reading.
+
+    async def listing(self, commit: str) -> Listing:
+        """Return the files of a commit with their object ids; links, submodules and strange names are left out.
+
+        Raises:
+            RemoteProtocolError: Too many, or not a tree git reads.
+        """
+        try:
+            done = await self._run(["ls-tree", "-r", "-z", "--full-tree", commit], most=_LISTED, seconds=_READ)
+        except LimitExceeded:
+            raise RemoteProtocolError(f"the tree of {self._remote.shown} has more than {MAX_PATHS} files") from None
+        if done.code:
+            raise RemoteProtocolError(f"the tree of {self._remote.shown} can't be read: {self._said(done)}")
+        return await asyncio.to_thread(lambda: Listing(_files(done.out)))
+
+    async def changes(self, old: str, new: str) -> dict[str, str | None]:
+        """Return what differs in the files of a commit from another's: path to object id, None for gone."""
+        arguments = ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--full-index", "--no-ext-diff", old, new]
+        done = await self._run(arguments, most=_LISTED, seconds=_READ)
+        if done.code:
+            raise RemoteProtocolError(f"the tree of {self._remote.shown} can't be read: {self._said(done)}")
+        return await asyncio.to_thread(lambda: dict(_changed(done.out)))
+
+    async def blob(self, oid: str, path: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            Unavailable: It is not here and can't be fetched, or it is larger than a file may be.
+        """
+        if oid in self._absent:
+            async with self._fetching:
+                if oid in self._absent:
+                    await self._bring([oid])
+        async with self._reading:
+            for again in (True, False):
+                try:
+                    async with asyncio.timeout(_READ):
+                        return await self._ask(oid, path)
+                except OsirisError:
+                    await self._end_reader()
+                    raise
+                except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+                    await self._end_reader()
+                    if not again:
+                        break
+                except BaseException as error:
+                    # Half an answer is in the pipe.
+                    await self._end_reader()
+                    if isinstance(error, TimeoutError):
+                        break
+                    raise
+        raise Unavailable(f"{path} can't be read from the clone of {self._remote.shown}", maybe=False)
+
+    async def _ask(self, oid: str, path: str) -> bytes:
+        if self._reader is None:
+            self._reader = await start(["cat-file", "--batch"], self._folder, offline=True)
+        stdin, stdout = self._reader.stdin, self._reader.stdout
+        if stdin is None or stdout is None:
+            raise ValueError("git was started without pipes")
+        stdin.write(f"{oid}\n".encode())
+        await stdin.drain()
+        head = (await stdout.readuntil(b"\n"))[:_LINE].split()
+        if len(head) != 3 or head[1] != b"blob":
+            raise Unavailable(f"{path} is not in the clone of {self._remote.shown}", maybe=False)
+        size = int(head[2])
+        if size > MAX_FILE:
+            raise Unavailable(f"{path} of {self._remote.shown} has {size} bytes, more than {MAX_FILE}", maybe=False)
+        return (await stdout.readexactly(size + 1))[:-1]
+
+    async def _end_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await end(reader)
+
+    # Writing.
+
+    async def commit(
+        self, parent: str | None, files: Mapping[str, bytes], message: str, *, author: str, seconds: int
+    ) -> str:
+        """Make a commit and return its id; no ref names it but one of ours.
+
+        Args:
+            parent: On top of which; None: the first.
+            files: What differs.
+            message: Why.
+            author: ``Name <address>``.
+            seconds: Unix time.
+        """
+        ref = "refs/osiris/made"
+        who = f"{author} {seconds} +0000".encode()
+        said = message.encode()
+        # "reset" first: the ref may stand on an earlier attempt.
+        parts = [b"reset %s\n\ncommit %s\n" % (ref.encode(), ref.encode()), b"author %s\ncommitter %s\n" % (who, who)]
+        parts.append(b"data %d\n%s\n" % (len(said), said))
+        if parent is not None:
+            parts.append(b"from %s\n" % parent.encode())
+        for path, content in sorted(files.items()):
+            parts.append(b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(content), content))
+        parts.append(b"\ndone\n")
+        done = await self._run(["fast-import", "--quiet", "--done", "--force"], data=b"".join(parts))
+        self._check(done, "write into the clone of")
+        made = await self.resolve(ref)
+        if made is None:
+            raise Unavailable(f"the clone of {self._remote.shown} did not take a commit", maybe=False)
+        return made
+
+    async def push(self, commit: str) -> None:
+        """Put a commit onto the remote's branch, if it follows from what is there.
+
+        Raises:
+            Moved: It does not, any longer.
+            Denied: The remote does not let us.
+            Unavailable: It can't be reached; ``maybe`` says whether it may have happened.
+        """
+        arguments = ["push", "--porcelain", "--quiet", "--no-verify", "--no-signed", "--no-follow-tags", "--", "origin"]
+        done = await self._online([*arguments, f"{commit}:{self._ref}"])
+        if not done.code:
+            return
+        lines = done.out.decode("utf-8", "replace").splitlines()
+        refusal = next((line for line in lines if line[:1] == "!"), "")
+        low = f"{refusal}\n{done.complaint}".lower()
+        said = self._remote.mask(refusal.partition("\t")[2].partition("\t")[2] or done.complaint)
+        if refusal and any(reason in refusal for reason in _RACES):
+            raise Moved(f"{self._ref} of {self._remote.shown} moved: {said}")
+        if refusal or any(reason in low for reason in _DENIALS):
+            # What a hook said stands in the complaint.
+            raise Denied(
+                f"{self._remote.shown} does not take the publication: {self._said(done)} {said}".strip(),
+                fix="see whether your credentials may push to this branch",
+            )
+        raise Unavailable(f"git can't push to {self._remote.shown}: {self._said(done)}", maybe=True)
+
+    # Commands.
+
+    async def _run(
+        self, arguments: Sequence[str], *, data: bytes = b"", most: int = 1 << 20, seconds: float = _LOCAL
+    ) -> Done:
+        return await run(arguments, self._folder, seconds=seconds, data=data, most=most)
+
+    def _said(self, done: Done) -> str:
+        return self._remote.mask(done.complaint)[-1000:] or f"it ended with {done.code}"
+
+    def _check(self, done: Done, what: str) -> None:
+        if done.code:
+            raise Unavailable(
+                f"git can't {what} {self._remote.shown}: {self._said(done)}",
+                fix="try git ls-remote with this URL: it uses the same credentials",
+                maybe=False,
+            )
+
+
+def _files(data: bytes) -> Iterator[tuple[str, str]]:
+    """Read ``ls-tree -z``: mode, type, object id, path."""
+    for row in data.split(b"\0"):
+        head, _, name = row.partition(b"\t")
+        if head.startswith((_FILE, _EXECUTABLE)):
+            path = name.decode("ascii", "replace")
+            if is_path(path):
+                yield path, head[len(_FILE) :].decode("ascii")
+
+
+def _changed(data: bytes) -> Iterator[tuple[str, str | None]]:
+    """Read ``diff-tree -z --raw``: a row of modes, object ids and status, then the path."""
+    rows = data.split(b"\0")
+    for head, name in zip(rows[::2], rows[1::2], strict=False):
+        path = name.decode("ascii", "replace")
+        if is_path(path):
+            _, mode, _, oid, _ = head.decode("ascii").split(" ")
+            yield path, oid if mode in {"100644", "100755"} else None

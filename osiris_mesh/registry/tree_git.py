@@ -1,0 +1,440 @@
+"""A tree in a Git repository: any remote the user's ``git`` can reach.
+
+What is read is always the clone, whatever happens to the remote; :meth:`GitTree.refresh` brings it up to date. Who may
+push decides nothing: the lines' signatures do. So what git shows besides is evidence:
+
+| the branch | then |
+|---|---|
+| descends from the commit seen last | it is read from now on |
+| is an ancestor of it, or is gone | Conflict, ``reason`` ``rollback`` |
+| is neither | Conflict, ``reason`` ``rewritten`` |
+| holds a file with the marks of an unfinished merge | reading that file is a Conflict, ``reason`` ``merge`` |
+
+After a rollback or a rewrite the last good state goes on being read until an operator accepts the new one
+(:meth:`GitTree.accept`); both are kept, and :meth:`GitTree.read_at` reads either.
+
+Publishers of one process are served together: their changes become one commit, made one on top of the other. Across
+processes the remote's branch is the judge: who comes second fetches, has his changes made anew, and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from osiris_mesh.clock import SYSTEM, Clock
+from osiris_mesh.errors import Conflict, OsirisError, Overloaded, Unavailable
+from osiris_mesh.registry.git_clone import Clone, Moved
+from osiris_mesh.registry.git_command import Remote, check_branch
+from osiris_mesh.registry.listing import Listing, check_files
+from osiris_mesh.registry.tree import Blob, Change, Reader
+
+__all__ = ["GitTree", "Overlay"]
+
+_log = logging.getLogger(__name__)
+_TOGETHER: Final = 64
+_WAITING: Final = 1024
+_CHANGE: Final = 30.0
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 3.0
+_TITLE: Final = 200
+_MERGE: Final = re.compile(rb"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
+_EMPTY: Final = "0" * 40
+
+
+@dataclass(slots=True)
+class _Publication:
+    """A change that waits."""
+
+    change: Change
+    message: str
+    done: asyncio.Future[str]
+
+
+class Overlay:
+    """A tree's state with files over it that are not published yet.
+
+    Args:
+        below: The state.
+        tag: Tag of what is over it.
+    """
+
+    def __init__(self, below: Reader, tag: str) -> None:
+        self._below = below
+        self._tag = tag
+        self.files: dict[str, bytes] = {}
+
+    async def read(self, path: str) -> Blob | None:
+        """See :class:`~osiris_mesh.registry.tree.Reader`."""
+        data = self.files.get(path)
+        return await self._below.read(path) if data is None else Blob(data, self._tag)
+
+    async def paths(self, prefix: str = "") -> list[str]:
+        """See :class:`~osiris_mesh.registry.tree.Reader`."""
+        found = await self._below.paths(prefix)
+        more = {path for path in self.files if path.startswith(prefix)}
+        return sorted(more.union(found)) if more else found
+
+
+class GitTree:
+    """A registry's tree in a branch of a repository.
+
+    Args:
+        name: What the user calls the registry.
+        url: See :meth:`~osiris_mesh.registry.git_command.Remote.parse`.
+        folder: Where the clone is kept; nobody else's.
+        branch: Which branch.
+        prefixes: Parts of the tree that are wanted ahead, ``ns/acme.com/`` for example; empty: all of it.
+        author: ``Name <address>`` of the commits.
+        seconds: Longest time of one exchange with the remote.
+        publish_s: Longest time of a publication with all its races.
+        clock: For the commits' time.
+        rng: For the pauses after a lost race.
+
+    Raises:
+        UsageError: The URL or the branch is not one.
+    """
+
+    kind: Final = "git"
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        folder: Path,
+        *,
+        branch: str = "main",
+        prefixes: Sequence[str] = (),
+        author: str = "Osiris Mesh <registry@osiris.invalid>",
+        seconds: float = 60.0,
+        publish_s: float = 120.0,
+        clock: Clock = SYSTEM,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._name = name
+        self._remote = Remote.parse(url)
+        self._clone = Clone(folder, self._remote, check_branch(branch), prefixes=prefixes, seconds=seconds)
+        self._author = re.sub(r"[\n\0]", " ", author)
+        self._publish_s = publish_s
+        self._clock = clock
+        self._rng = rng or random.SystemRandom()
+        self._head: str | None = None
+        self._listing: Listing | None = None
+        self._opening = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        self._waiting: list[_Publication] = []
+        self._publisher: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"GitTree({self._name!r}, {self._remote.shown!r})"
+
+    @property
+    def name(self) -> str:
+        """See :class:`~osiris_mesh.registry.tree.Tree`."""
+        return self._name
+
+    # Reading.
+
+    async def read(self, path: str) -> Blob | None:
+        """Return a file of the last good state.
+
+        Raises:
+            Unavailable: The repository was never fetched, or the file is too large or damaged.
+            Conflict: The file holds an unfinished merge; ``reason`` is ``merge``.
+        """
+        listing = await self._opened()
+        return await self._read(listing, self._head or _EMPTY, path)
+
+    async def _read(self, listing: Listing, commit: str, path: str) -> Blob | None:
+        oid = listing.get(path)
+        if oid is None:
+            return None
+        data = await self._clone.blob(oid, path)
+        # A statement's line begins with a brace.
+        if _MERGE.search(data):
+            raise Conflict(
+                f"{path} of {self._remote.shown} at {commit[:12]} holds an unfinished merge",
+                fix="whoever merged it there must choose, line by line",
+                reason="merge",
+                path=path,
+                commit=commit,
+            )
+        return Blob(data, commit)
+
+    async def paths(self, prefix: str = "") -> list[str]:
+        """Return paths of the last good state.
+
+        Raises:
+            Unavailable: The repository was never fetched.
+        """
+        return (await self._opened()).under(prefix)
+
+    async def tags(self) -> Listing:
+        """Return the files of the last good state with their object ids: what did not change has the same.
+
+        Raises:
+            Unavailable: The repository was never fetched.
+        """
+        return await self._opened()
+
+    async def read_at(self, commit: str, path: str) -> bytes | None:
+        """Return a file as it is in a commit that is kept (see :meth:`evidence`), merge marks and all.
+
+        Raises:
+            Unavailable: The clone does not have it.
+        """
+        await self._open()
+        if commit != self._head and commit not in await self._clone.evidence():
+            raise Unavailable(f"{commit[:64]!r} is not a commit kept of {self._remote.shown}", maybe=False)
+        oid = (await self._clone.listing(commit)).get(path)
+        return None if oid is None else await self._clone.blob(oid, path)
+
+    async def evidence(self) -> list[str]:
+        """Return the commits that rewrote the history, and those they replaced once accepted."""
+        await self._open()
+        return await self._clone.evidence()
+
+    async def _open(self) -> None:
+        """Read what an earlier run left."""
+        if self._listing is not None:
+            return
+        async with self._opening:
+            if self._listing is None:
+                head = await self._clone.open()
+                if head is not None:
+                    listing = await self._clone.listing(head)
+                    self._head, self._listing = head, listing
+
+    async def _opened(self) -> Listing:
+        if self._listing is None:
+            await self._open()
+        if self._listing is None:
+            raise Unavailable(f"{self._remote.shown} was never fetched", fix="is it reachable?", maybe=False)
+        return self._listing
+
+    # Fetching.
+
+    async def refresh(self) -> str:
+        """Fetch; return the commit that is read now (zeros: the branch has none yet).
+
+        Raises:
+            Unavailable: The remote can't be reached.
+            Conflict: Its history was rewritten: ``reason``, ``seen`` (the commit read on) and ``now`` say how.
+        """
+        await self._open()
+        async with self._changing:
+            return await self._refresh()
+
+    async def _refresh(self) -> str:
+        old = self._head
+        unproven = ""
+        try:
+            new = await self._clone.fetch(shallow=old is None)
+        except Unavailable as error:
+            if old is None or error.details.get("reason") not in {"time", "size"}:
+                raise
+            # Perhaps it was the whole of another history: its last commit alone is enough to say so.
+            new, unproven = await self._clone.fetch(shallow=True), error.what
+            if new is not None and new != old and not await self._clone.descends(new, old):
+                await self._refuse(old, new, "rewritten", f"cannot be shown to follow from it ({unproven})")
+        if new is None:
+            if old is not None:
+                await self._refuse(old, "", "rollback", "is gone")
+            self._listing = self._listing or Listing()
+            return _EMPTY
+        if new == old:
+            return new
+        if old is None:
+            await self._take(new, await self._clone.listing(new))
+        elif await self._clone.descends(new, old):
+            listing = await self._opened()
+            changes = await self._clone.changes(old, new)
+            await self._take(new, await asyncio.to_thread(listing.changed, changes))
+        elif await self._clone.descends(old, new):
+            await self._refuse(old, new, "rollback", "went back to a commit before it")
+        else:
+            await self._refuse(old, new, "rewritten", "does not follow from it")
+        return new
+
+    async def _take(self, commit: str, listing: Listing) -> None:
+        await self._clone.accept(commit)
+        self._head, self._listing = commit, listing
+
+    async def _refuse(self, old: str, new: str, reason: str, how: str) -> None:
+        if new:
+            await self._clone.keep(new)
+        raise Conflict(
+            f"the history of {self._remote.shown} was rewritten: the commit seen last is {old[:12]}, the branch {how}",
+            fix="ask who keeps the registry; what was seen goes on being read until you accept the new history",
+            reason=reason,
+            seen=old,
+            now=new,
+        )
+
+    async def accept(self, commit: str) -> None:
+        """Read a rewritten history from now on: an operator's decision. What was read before is kept as evidence.
+
+        Raises:
+            Unavailable: The commit is not among the evidence.
+        """
+        await self._open()
+        async with self._changing:
+            if commit not in await self._clone.evidence():
+                raise Unavailable(f"{commit[:64]!r} is not a commit kept of {self._remote.shown}", maybe=False)
+            if self._head is not None:
+                await self._clone.keep(self._head)
+            await self._take(commit, await self._clone.listing(commit))
+
+    # Publishing.
+
+    async def publish(self, change: Change, message: str) -> str:
+        """Commit and push; return the commit that holds the change. See :class:`~osiris_mesh.registry.tree.Tree`.
+
+        Raises:
+            Conflict: Lost races for too long, or the history was rewritten.
+            Denied: The remote does not let us.
+            Unavailable: It can't be reached; ``maybe`` says whether it may have happened.
+            Overloaded: Too many publications wait.
+        """
+        if len(self._waiting) >= _WAITING:
+            raise Overloaded(f"{_WAITING} publications wait for {self._remote.shown}", retry_after_ms=5000)
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Publication(change, _title(message), done))
+        if self._publisher is None or self._publisher.done():
+            self._publisher = asyncio.create_task(self._publish_all(), name=f"publish to {self._name}")
+        return await done
+
+    async def _publish_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+            try:
+                await self._publish_some(batch)
+            except OsirisError as error:
+                _fail(batch, error)
+            except BaseException as error:
+                _fail([*batch, *self._waiting], error)
+                self._waiting.clear()
+                raise
+
+    async def _publish_some(self, batch: Sequence[_Publication]) -> None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._publish_s
+        lost = 0
+        await self._open()
+        while True:
+            try:
+                async with self._changing:
+                    return await self._attempt(batch)
+            except Moved as error:
+                if loop.time() >= ends:
+                    raise Conflict(
+                        f"others were faster {lost + 1} times in {self._publish_s:g} s: {error.what}", fix="try again"
+                    ) from None
+            # The pause grows with the races lost, and no two publishers wait alike.
+            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(lost, 10))
+            lost += 1
+            await asyncio.sleep(self._rng.uniform(longest / 4, longest))
+
+    async def _attempt(self, batch: Sequence[_Publication]) -> None:
+        await self._refresh()
+        head, below = self._head, await self._opened()
+        overlay = Overlay(_State(self, below, head or _EMPTY), head or _EMPTY)
+        made = [each for each in batch if not each.done.done() and await self._make(each, overlay)]
+        if not made:
+            return
+        commit = head or _EMPTY
+        files = await self._differing(overlay, below)
+        if files:
+            title = made[0].message if len(made) == 1 else f"{len(made)} publications"
+            message = title if len(made) == 1 else "\n".join([title, "", *(each.message for each in made)])
+            seconds = self._clock.time_ms() // 1000
+            commit = await self._clone.commit(head, files, message, author=self._author, seconds=seconds)
+            await self._push(commit, head)
+        for each in made:
+            if not each.done.done():
+                each.done.set_result(commit)
+
+    async def _make(self, publication: _Publication, overlay: Overlay) -> bool:
+        try:
+            async with asyncio.timeout(_CHANGE):
+                files = await publication.change(overlay)
+            check_files(files)
+        except Exception as error:  # noqa: BLE001 - it is the publisher's own, and he gets it
+            _fail([publication], error)
+            return False
+        overlay.files.update(files)
+        return True
+
+    async def _differing(self, overlay: Overlay, below: Listing) -> Mapping[str, bytes]:
+        """Return the files that are not there already: publishing something twice makes no commit."""
+        found = {}
+        for path, data in overlay.files.items():
+            oid = below.get(path)
+            if oid is None or await self._clone.blob(oid, path) != data:
+                found[path] = data
+        return found
+
+    async def _push(self, commit: str, head: str | None) -> None:
+        try:
+            await self._clone.push(commit)
+        except Unavailable as error:
+            # The line may have broken after the remote took it.
+            try:
+                await self._refresh()
+            except OsirisError:
+                raise error from None
+            if self._head is None or not await self._clone.descends(self._head, commit):
+                raise Unavailable(error.what, fix=error.fix, maybe=False) from None
+            return
+        listing = await self._opened()
+        changes = await self._clone.changes(head, commit) if head is not None else None
+        if changes is None:
+            await self._take(commit, await self._clone.listing(commit))
+        else:
+            await self._take(commit, await asyncio.to_thread(listing.changed, changes))
+
+    async def tidy(self) -> None:
+        """Pack the clone if it needs it; to be called now and then, from a background task."""
+        await self._open()
+        async with self._changing:
+            await self._clone.tidy()
+
+    async def close(self) -> None:
+        """End what runs; publications that wait fail."""
+        if self._publisher is not None:
+            self._publisher.cancel()
+            await asyncio.gather(self._publisher, return_exceptions=True)
+        await self._clone.close()
+
+
+class _State:
+    """One commit of a tree as a change reads it."""
+
+    def __init__(self, tree: GitTree, listing: Listing, commit: str) -> None:
+        self._tree, self._listing, self._commit = tree, listing, commit
+
+    async def read(self, path: str) -> Blob | None:
+        return await self._tree._read(self._listing, self._commit, path)  # noqa: SLF001 - the tree's own half
+
+    async def paths(self, prefix: str = "") -> list[str]:
+        return self._listing.under(prefix)
+
+
+def _fail(publications: Sequence[_Publication], error: BaseException) -> None:
+    for each in publications:
+        if each.done.done():
+            continue
+        if isinstance(error, asyncio.CancelledError):
+            each.done.set_exception(Unavailable("the registry was closed", maybe=True))
+        else:
+            each.done.set_exception(error)
+
+
+def _title(message: str) -> str:
+    return " ".join(message.split())[:_TITLE] or "a publication"
