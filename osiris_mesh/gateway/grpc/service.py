@@ -15,6 +15,7 @@ from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import InternalError, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.signature import Signature
+from osiris_mesh.gateway.awaited import awaited
 from osiris_mesh.gateway.grpc.osiris_pb2 import (
     CallReply,
     CallRequest,
@@ -32,7 +33,6 @@ from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.route import JSON, MSGPACK
 from osiris_mesh.gateway.http.values import packed_to_json
 from osiris_mesh.link import Stream
-from osiris_mesh.link.router import Reply
 
 __all__ = ["Service"]
 
@@ -40,33 +40,6 @@ _MAX_TAIL: Final = 10_000
 _MAX_QUEUED: Final = 1000
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-
-
-class _Waiting:
-    """A call under way, as the invoker's reply; the future has the packed result and its details."""
-
-    __slots__ = ("cancel", "future")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[tuple[bytes, dict[str, Any]]] = loop.create_future()
-        self.cancel: Callable[[], None] | None = None
-
-    def send(self, body: bytes) -> None:
-        if not self.future.done():
-            self.future.set_result((body, {}))
-
-    def fail(self, error: OsirisError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        self.cancel = callback
-
-
-def _answered(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds: float) -> None:
-    assert type(reply) is _Waiting  # noqa: S101 - what begin was given
-    if not reply.future.done():
-        reply.future.set_result((result, {**(facts or {}), "elapsed_us": int(seconds * 1e6)}))
 
 
 def _guarded(
@@ -163,22 +136,8 @@ class Service:
         self, name: str, body: bytes, headers: dict[str, Any], bearer: Bearer, context: Any
     ) -> tuple[bytes, dict[str, Any]]:
         left = context.time_remaining()
-        waiting = _Waiting(asyncio.get_running_loop())
-        self._parts.calls.begin(
-            name,
-            body,
-            waiting,
-            deadline=None if left is None else self._parts.clock.monotonic() + left,
-            headers=headers,
-            caller=bearer.caller,
-            answered=_answered,
-        )
-        try:
-            return await waiting.future
-        except asyncio.CancelledError:
-            if waiting.cancel is not None:
-                waiting.cancel()
-            raise
+        ends = None if left is None else self._parts.clock.monotonic() + left
+        return await awaited(self._parts.calls, name, body, deadline=ends, headers=headers, caller=bearer.caller)
 
     @_guarded
     async def Resolve(self, request: ResolveRequest, context: Any) -> ResolveReply:  # noqa: N802 - as above

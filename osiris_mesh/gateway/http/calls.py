@@ -7,7 +7,7 @@ bound against the function's signature here, so that a wrong argument is told be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,13 +16,13 @@ from osiris_mesh.codec import pack
 from osiris_mesh.errors import LimitExceeded, OsirisError, UsageError
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway.awaited import awaited
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import problem
 from osiris_mesh.gateway.http.route import JSON, MSGPACK, Ask, Output
 from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
 from osiris_mesh.invoke.trace import HEADER as TRACEPARENT
-from osiris_mesh.link.router import Reply
 
 __all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare", "run"]
 
@@ -36,53 +36,11 @@ _decode_call = msgspec.json.Decoder(types.CallBody).decode
 _signatures: dict[bytes, Signature] = {}
 
 
-class _Waiting:
-    """A call under way, as the invoker's reply; the future has the packed result and its details."""
-
-    __slots__ = ("_cancel", "future")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[tuple[bytes, dict[str, Any]]] = loop.create_future()
-        self._cancel: Callable[[], None] | None = None
-
-    def send(self, body: bytes) -> None:
-        if not self.future.done():
-            self.future.set_result((body, {}))
-
-    def fail(self, error: OsirisError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        self._cancel = callback
-
-    def cancel(self) -> None:
-        if self._cancel is not None:
-            self._cancel()
-
-
-def _answered(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds: float) -> None:
-    assert type(reply) is _Waiting  # noqa: S101 - what begin was given
-    if not reply.future.done():
-        known = facts or {}
-        # Another node has measured its own part; what the client waited for is this node's figure.
-        known["elapsed_us"] = int(seconds * 1e6)
-        reply.future.set_result((result, known))
-
-
 async def run(
     ask: Ask, name: str, body: bytes, ends: float | None, headers: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
     """Call a function for a request's bearer; return the packed result and its details, if they were asked for."""
-    waiting = _Waiting(asyncio.get_running_loop())
-    ask.parts.calls.begin(
-        name, body, waiting, deadline=ends, headers=headers, caller=ask.bearer.caller, answered=_answered
-    )
-    try:
-        return await waiting.future
-    except asyncio.CancelledError:
-        waiting.cancel()
-        raise
+    return await awaited(ask.parts.calls, name, body, deadline=ends, headers=headers, caller=ask.bearer.caller)
 
 
 async def call(ask: Ask) -> Output:
