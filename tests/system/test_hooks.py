@@ -88,7 +88,9 @@ def test_a_scrape_lists_what_the_document_lists(mesh: Mesh, tmp_path: Path) -> N
     node = mesh.init("--http", "127.0.0.1:0")
     node.ok("deploy", str(write_function(tmp_path / "math", "add", ADD)))
     assert node.ok("call", "math/add", "3", "5") == 8
-    token = node.ok("apitoken", "create", "--name", "prometheus", "--grant", "mesh.read")["token"]
+    token = node.ok("apitoken", "create", "--name", "prometheus", "--grant", "mesh.read", "--grant", "function.read")[
+        "token"
+    ]
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(osiris_\w+)` \|", text, re.MULTILINE))
     wait_until(lambda: "osiris_node_cpu_ratio" in families(scrape(node, token)), what="a first sample of the load")
