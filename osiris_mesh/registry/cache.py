@@ -199,6 +199,10 @@ class Cache(Generic[V]):
         self._asking.add(name)
         return Look(entry, fresh=False, ask=Ask.BEGIN)
 
+    def begin(self, name: str) -> None:
+        """Count a question as begun, whatever is known."""
+        self._asking.add(name)
+
     def found(
         self,
         name: str,
@@ -212,8 +216,9 @@ class Cache(Generic[V]):
         age: float = 0.0,
         valid: float = float("inf"),
         believed: bool = True,
+        ends: bool = True,
     ) -> Entry[V]:
-        """Take in an answer; it ends the question.
+        """Take in an answer.
 
         Args:
             name: Full name.
@@ -226,13 +231,16 @@ class Cache(Generic[V]):
             age: Seconds since a registry said it.
             valid: Seconds until it is no longer valid.
             believed: False: it counts as stale from the start (from a frozen registry).
+            ends: It ends the question; False: it was kept from before, and the question goes on.
         """
-        self._failing.pop(name, None)
+        asking = name in self._asking
+        if ends:
+            self._failing.pop(name, None)
         lasts = effective_ttl(self._settings, tier=tier, scope=scope, ttl=ttl, age=age, valid=valid, rng=self._rng)
         if not believed:
             lasts = 0.0
         oldest = now + max(self._settings.stale_max_s - max(age, 0.0), 0.0)
-        return self._put(
+        entry = self._put(
             Entry(
                 name,
                 value,
@@ -243,6 +251,9 @@ class Cache(Generic[V]):
                 min(now + valid, max(oldest, now + lasts)),
             )
         )
+        if asking and not ends:
+            self._asking.add(name)
+        return entry
 
     def missing(self, name: str, now: float, *, source: str) -> Entry[V]:
         """Take in that surely nobody knows the name; it ends the question."""

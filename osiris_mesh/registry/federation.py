@@ -5,7 +5,8 @@ Registries stand in order of *precedence*; its *route* says which names a regist
 ====================================  ============================================================================
 answers                               then
 ====================================  ============================================================================
-one continues the other               the longer history holds, whoever has it
+one continues the other               the longer history holds, if the keys trusted through the registry of higher
+                                      precedence signed what is new; else that registry's holds
 they differ, no signer in common      two honest histories of one name: the higher precedence holds
 they differ, a signer said both       equivocation: both are evidence; what was known first (to the ledger, else to
                                       this node) holds, otherwise the higher precedence; the other is quarantined
@@ -31,11 +32,13 @@ from osiris_mesh.registry.context import matches
 from osiris_mesh.registry.record import Record
 from osiris_mesh.registry.statement import parse
 
-__all__ = ["Answer", "Equivocation", "Federation", "Known", "Outcome", "Route", "Step", "Verdict", "merge"]
+__all__ = ["Accepts", "Answer", "Equivocation", "Federation", "Known", "Outcome", "Route", "Step", "Verdict", "merge"]
 
 Outcome = Literal["holds", "agrees", "older", "outranked", "quarantined", "unknown", "failed", "not believed"]
 Known = Callable[[str, Version], bytes | None]
 """Digest of the binding that was known first for a name and version, or None."""
+Accepts = Callable[[str, "Answer"], bool]
+"""Whether the keys trusted through a registry, by name, signed every statement of another registry's answer."""
 _MAX_REGISTRIES: Final = 64
 
 
@@ -91,6 +94,7 @@ class Answer:
         stale: It is believed no longer to be up to date: its checkpoint expired.
         age_ms: Milliseconds since it was known to be up to date.
         chain: Digests of all statements of the history, oldest first; empty: not known.
+        lines: The history itself, as in the registry's tree; empty: not known.
     """
 
     registry: str
@@ -99,6 +103,7 @@ class Answer:
     stale: bool = False
     age_ms: int = 0
     chain: tuple[bytes, ...] = ()
+    lines: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,7 @@ def merge(
     order: Sequence[str],
     *,
     known: Known = lambda _name, _version: None,
+    accepts: Accepts | None = None,
     before: Answer | None = None,
 ) -> Verdict:
     """Decide which answer holds.
@@ -175,6 +181,8 @@ def merge(
         answers: What the registries said, at most one each.
         order: As :meth:`Federation.order` gave it; who is not in it does not count.
         known: What was known first.
+        accepts: Whether the keys trusted through a registry signed a history; None: only signers of the shorter one may
+            have continued it.
         before: The answer that held before, from a registry by name.
     """
     by_name = {answer.registry: answer for answer in answers}
@@ -194,11 +202,16 @@ def merge(
             )
         else:
             usable.append(answer)
-    winner = _fold(usable, steps, evidence)
+    winner = _fold(usable, steps, evidence, accepts)
     failed = {answer.registry: answer.error for answer in ranked if answer.error is not None}
-    if winner is not None and before is not None and before.registry in failed and not _continues(before, winner):
+    if (
+        winner is not None
+        and before is not None
+        and before.registry in failed
+        and not (_same(before, winner) or _continues(before, winner, accepts))
+    ):
         steps[winner.registry] = _step(
-            winner, "not believed", f"it is not the history that {before.registry} had, and that is not answering"
+            winner, "not believed", f"it does not continue what {before.registry} had, and that is not answering"
         )
         winner = None
     stale = False
@@ -215,7 +228,9 @@ def merge(
     )
 
 
-def _fold(usable: Sequence[Answer], steps: dict[str, Step], evidence: list[Equivocation]) -> Answer | None:
+def _fold(
+    usable: Sequence[Answer], steps: dict[str, Step], evidence: list[Equivocation], accepts: Accepts | None
+) -> Answer | None:
     winner: Answer | None = None
     for answer in usable:
         if winner is None:
@@ -225,9 +240,13 @@ def _fold(usable: Sequence[Answer], steps: dict[str, Step], evidence: list[Equiv
             steps[answer.registry] = _step(answer, "agrees", f"the same history as {winner.registry}")
         elif _is_prefix(answer, winner):
             steps[answer.registry] = _step(answer, "older", f"{winner.registry} has more of the same history")
-        elif _is_prefix(winner, answer):
+        elif _continues(winner, answer, accepts):
             steps[winner.registry] = _step(winner, "older", f"{answer.registry} has more of the same history")
             winner = answer
+        elif _is_prefix(winner, answer):
+            steps[answer.registry] = _step(
+                answer, "outranked", f"it goes on with signers that are not trusted through {winner.registry}"
+            )
         elif _signers(winner) & _signers(answer):
             evidence.append(_parting(winner, answer))
             steps[answer.registry] = _step(
@@ -271,8 +290,11 @@ def _is_prefix(short: Answer, long: Answer) -> bool:
     )
 
 
-def _continues(before: Answer, now: Answer) -> bool:
-    return _same(before, now) or _is_prefix(before, now) or _is_prefix(now, before)
+def _continues(short: Answer, long: Answer, accepts: Accepts | None) -> bool:
+    """Say whether ``long`` continues ``short`` by those who may: a registry could copy a history and go on itself."""
+    if not _is_prefix(short, long):
+        return False
+    return _signers(long) <= _signers(short) if accepts is None else accepts(short.registry, long)
 
 
 def _contradicts(answer: Answer, known: Known) -> Equivocation | None:
@@ -298,9 +320,10 @@ def _parting(kept: Answer, refused: Answer) -> Equivocation:
 
 def _signers(answer: Answer) -> frozenset[bytes]:
     found: set[bytes] = set()
-    for bound in _record(answer).versions.values():
+    lines = answer.lines.splitlines() if answer.lines else [bound.line for bound in _record(answer).versions.values()]
+    for line in lines:
         try:
-            found |= parse(bound.line).keys
+            found |= parse(line).keys
         except RemoteProtocolError:  # it was proven when it was read; then damage, and no signer of ours
             continue
     return frozenset(found)

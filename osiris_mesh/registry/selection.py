@@ -30,7 +30,20 @@ from osiris_mesh.registry.breaker import Breakers
 from osiris_mesh.registry.record import Provider
 from osiris_mesh.settings.registry import POLICIES
 
-__all__ = ["PRIOR_CALLS", "UNKNOWN_MS", "Chooser", "Rotation", "Standing", "Standings", "choose", "custom"]
+__all__ = [
+    "PRIOR_CALLS",
+    "UNKNOWN_MS",
+    "Chooser",
+    "Key",
+    "Ranking",
+    "Rotation",
+    "Standing",
+    "Standings",
+    "choose",
+    "custom",
+    "key_of",
+    "rank",
+]
 
 PRIOR_CALLS: Final = 2.0
 UNKNOWN_MS: Final = 250.0
@@ -39,8 +52,8 @@ _TIERS: Final = {"premium": 0, "standard": 1, "best-effort": 2}
 _UNCOUNTED: Final = 1.0
 """A provider's assumed reputation where nobody said anything."""
 
-Key = tuple[str, str]
-"""Id and endpoint of a provider: one id may mean two in two records."""
+Key = tuple[str, str, str]
+"""Id, endpoint and key of a provider: one id may mean two in two records, and one record must not speak for another."""
 
 
 class Chooser(Protocol):
@@ -243,7 +256,26 @@ class Rotation:
 
 def key_of(provider: Provider) -> Key:
     """Return what a provider's measurements are kept under."""
-    return (provider.id, provider.endpoint)
+    return (provider.id, provider.endpoint, provider.key)
+
+
+@dataclass(slots=True)
+class Ranking:
+    """An order worked out once and used for many calls.
+
+    Attributes:
+        orders: All orders, by who comes first; one alone where nobody takes turns.
+        weights: Key and weight of those who take turns; empty: nobody does.
+        rotation: Where the turns stand.
+    """
+
+    orders: Sequence[tuple[Provider, ...]]
+    weights: Sequence[tuple[Key, float]] = ()
+    rotation: Rotation = field(default_factory=Rotation)
+
+    def next(self, rng: random.Random) -> tuple[Provider, ...]:
+        """Return the order for one call."""
+        return self.orders[self.rotation.turn(self.weights, rng) if self.weights else 0]
 
 
 def choose(
@@ -255,7 +287,20 @@ def choose(
     now: float,
     rotation: Rotation | None = None,
 ) -> list[Provider]:
-    """Return all providers, first the one to try first.
+    """Return all providers, first the one to try first; arguments as of :func:`rank`."""
+    return list(rank(providers, policy, standings, rng, now=now, rotation=rotation).next(rng))
+
+
+def rank(
+    providers: Sequence[Provider],
+    policy: str,
+    standings: Standings,
+    rng: random.Random,
+    *,
+    now: float,
+    rotation: Rotation | None = None,
+) -> Ranking:
+    """Work out who comes first.
 
     Args:
         providers: Those a record has and the caller's context allows.
@@ -272,10 +317,10 @@ def choose(
         raise UsageError(f"no policy is called {policy!r}", fix=f"choose one of {', '.join(POLICIES)}")
     known = [standings.standing(provider, now) for provider in providers]
     if policy in {"balanced", "custom"}:
-        return _balanced(known, rng, Rotation() if rotation is None else rotation)
+        return _balanced(known, Rotation() if rotation is None else rotation)
     measure = _MEASURES[policy]
     ranked = sorted((_group(item), measure(item), rng.random(), place) for place, item in enumerate(known))
-    return [providers[place] for *_, place in ranked]
+    return Ranking((tuple(providers[place] for *_, place in ranked),))
 
 
 def custom(
@@ -317,19 +362,19 @@ _MEASURES: Final[dict[str, Callable[[Standing], tuple[float, ...]]]] = {
 }
 
 
-def _balanced(known: Sequence[Standing], rng: random.Random, rotation: Rotation) -> list[Provider]:
-    if not known:
-        return []
-    groups: dict[int, list[Standing]] = {}
+def _balanced(known: Sequence[Standing], rotation: Rotation) -> Ranking:
+    groups: dict[int, list[tuple[float, Standing]]] = {}
     for item in known:
-        groups.setdefault(_group(item), []).append(item)
-    ordered: list[Provider] = []
-    for place, (_, group) in enumerate(sorted(groups.items(), key=lambda pair: pair[0])):
-        weights = [
-            (key_of(item.provider), max(item.provider.weight, 1) * max(item.availability, 0.01)) for item in group
-        ]
-        # Only those who would be asked take a turn; the rest are for when that fails, the heavier first.
-        first = rotation.turn(weights, rng) if place == 0 and len(group) > 1 else 0
-        rest = sorted(range(len(group)), key=lambda at: (at != first, -weights[at][1]))
-        ordered += [group[at].provider for at in rest]
-    return ordered
+        share = max(item.provider.weight, 1) * max(item.availability, 0.01)
+        groups.setdefault(_group(item), []).append((share, item))
+    ordered = [
+        sorted(group, key=lambda pair: -pair[0]) for _, group in sorted(groups.items(), key=lambda pair: pair[0])
+    ]
+    if not ordered:
+        return Ranking(((),))
+    # Only those who would be asked take turns; the rest are for when that fails, the heavier first.
+    turning, rest = ordered[0], [item.provider for group in ordered[1:] for _, item in group]
+    mine = [item.provider for _, item in turning]
+    orders = [(first, *(other for other in mine if other is not first), *rest) for first in mine]
+    weights = [(key_of(item.provider), share) for share, item in turning] if len(turning) > 1 else []
+    return Ranking(orders, weights, rotation)

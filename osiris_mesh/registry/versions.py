@@ -1,8 +1,8 @@
 """Which version of a record a caller's reference means. A pure core.
 
 A bare name means the latest version: the highest that is neither a pre-release nor deprecated, then the highest that is
-no pre-release, then the highest. A range means the highest in it, deprecated ones only where there is no other. An exact
-version or a label means what it says. A version outside its validity is none.
+no pre-release, then the highest. A range means the highest in it, deprecated ones only where there is no other. An
+exact version or a label means what it says. A version outside its validity is none.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ class RegistrySettings:
         stale_max_s: Age past which an old answer is not served at all.
         lookup_s: Longest time of one question to one registry; a deadline may make it shorter for one caller, and the
             question goes on for the others.
+        patience_s: How long the other registries are waited for once one gave a usable answer. Longer lets a slow one
+            of higher precedence have its say; shorter answers sooner when one hangs.
         peers_s: Longest time given to the peers of our region, before registries are asked.
         peers_asked: Peers of our region asked about one name at a time.
         cached: Names kept in memory; the one unused for longest goes first. One takes 2 to 4 KiB.
@@ -61,6 +63,7 @@ class RegistrySettings:
     stale_after_s: float = 1.8
     stale_max_s: float = 30 * 86_400.0
     lookup_s: float = 10.0
+    patience_s: float = 0.5
     peers_s: float = 0.25
     peers_asked: int = 3
     cached: int = 16_384
@@ -106,7 +109,7 @@ class RegistrySettings:
         ``wan``: registries and peers are far away. ``test``: what fails is tried again at once.
         """
         if name == "wan":
-            return cls(peers_s=0.75, probe_timeout_s=5.0)
+            return cls(patience_s=1.5, peers_s=0.75, probe_timeout_s=5.0)
         if name == "test":
             return cls(failure_s=0.2, failure_max_s=2.0, breaker_s=0.2, breaker_max_s=2.0, probe_s=1.0)
         return cls()

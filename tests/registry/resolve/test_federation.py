@@ -1,0 +1,175 @@
+"""Which answer holds, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osiris_mesh.errors import CheckFailed, Unavailable, UsageError
+from osiris_mesh.function.name import Version
+from osiris_mesh.registry.federation import Answer, Federation, Route, Verdict, merge
+from tests.registry.resolve.kit import answer, history, key
+
+NAME = "acme.com/image/sharpen"
+ONE = {"version": "1.0.0"}
+TWO = {"version": "2.0.0"}
+OTHER = {"version": "1.0.0", "description": "another"}
+DOWN = Unavailable("no route to host")
+
+
+def outcomes(verdict: Verdict) -> dict[str, str]:
+    return {step.registry: step.outcome for step in verdict.why}
+
+
+def judge(*answers: Answer, **more: Any) -> Verdict:
+    return merge(answers, [item.registry for item in answers], **more)
+
+
+def test_precedence_and_patterns_say_who_is_asked() -> None:
+    federation = Federation((Route("private", ("team/*", "acme.com/*/*")), Route("public"), Route("odd", ("odd/f",))))
+    assert federation.order("team/f") == ("private", "public")
+    assert federation.order(NAME) == ("private", "public")
+    assert federation.order("else/f") == ("public",)
+    assert federation.order("odd/f") == ("public", "odd")
+    with pytest.raises(UsageError, match="one name"):
+        Federation((Route("a"), Route("a")))
+
+
+def test_the_same_history_agrees_and_one_that_is_down_stops_nobody() -> None:
+    lines = history(NAME, ONE)
+    verdict = judge(Answer("a", error=DOWN), answer("b", lines), answer("c", lines), Answer("d"))
+    assert outcomes(verdict) == {"a": "failed", "b": "holds", "c": "agrees", "d": "unknown"}
+    assert verdict.answer is not None
+    assert verdict.answer.registry == "b"
+    assert "no route" in verdict.why[0].why
+
+
+def test_the_longer_of_histories_that_continue_each_other_holds() -> None:
+    short, long = history(NAME, ONE), history(NAME, ONE, TWO, {"amend": True, "version": "1.0.0", "deprecated": "old"})
+    for chained in (True, False):
+        answers = [answer("a", short), answer("b", long)]
+        if not chained:
+            answers = [Answer(item.registry, item.record) for item in answers]
+        verdict = judge(*answers)
+        assert outcomes(verdict) == {"a": "older", "b": "holds"}
+        assert "longest" in verdict.why[1].why
+        assert outcomes(judge(*reversed(answers))) == {"a": "older", "b": "holds"}
+
+
+def test_two_honest_histories_and_the_higher_precedence_holds() -> None:
+    ours, theirs = history(NAME, ONE, by=key(1)), history(NAME, OTHER, TWO, by=key(2))
+    verdict = judge(answer("a", ours), answer("b", theirs))
+    assert outcomes(verdict) == {"a": "holds", "b": "outranked"}
+    assert verdict.evidence == ()
+    assert outcomes(judge(answer("b", theirs), answer("a", ours))) == {"b": "holds", "a": "outranked"}
+
+
+def test_equivocation_keeps_both_as_evidence_and_quarantines_one() -> None:
+    first, second = history(NAME, ONE), history(NAME, OTHER)
+    verdict = judge(answer("a", first), answer("b", second))
+    assert outcomes(verdict) == {"a": "holds", "b": "quarantined"}
+    (found,) = verdict.evidence
+    assert (found.version, found.registry) == ("1.0.0", "b")
+    assert found.lines == (first[0].line, second[0].line)
+
+
+def test_what_the_ledger_knew_first_holds_whatever_the_precedence() -> None:
+    first, second = history(NAME, ONE), history(NAME, OTHER)
+
+    def known(_name: str, version: Version) -> bytes | None:
+        return second[0].digest if str(version) == "1.0.0" else None
+
+    verdict = judge(answer("a", first), answer("b", second), known=known)
+    assert outcomes(verdict) == {"a": "quarantined", "b": "holds"}
+    assert verdict.evidence[0].kept == second[0].digest
+    alone = judge(answer("a", first), known=known)
+    assert alone.answer is None
+    assert not alone.missing, "somebody has the name; it is not to be had"
+
+
+def test_histories_that_part_in_an_amendment_are_equivocation_too() -> None:
+    first = history(NAME, ONE, {"amend": True, "version": "1.0.0", "deprecated": "for a"})
+    second = history(NAME, ONE, {"amend": True, "version": "1.0.0", "deprecated": "for b"})
+    verdict = judge(answer("a", first), answer("b", second))
+    assert outcomes(verdict) == {"a": "holds", "b": "quarantined"}
+    assert verdict.evidence[0].version == ""
+
+
+def test_a_failure_is_never_not_found() -> None:
+    assert judge(Answer("a"), Answer("b")).missing
+    verdict = judge(Answer("a"), Answer("b", error=CheckFailed("forged", reason="signature")))
+    assert not verdict.missing
+    assert verdict.answer is None
+    assert not merge([], []).missing
+
+
+def test_nobody_takes_the_place_of_a_registry_that_is_kept_from_answering() -> None:
+    ours, theirs = history(NAME, ONE, by=key(1)), history(NAME, OTHER, by=key(2))
+    before = answer("a", ours)
+    verdict = judge(Answer("a", error=DOWN), answer("b", theirs), before=before)
+    assert verdict.answer is None
+    assert outcomes(verdict)["b"] == "not believed"
+    longer = history(NAME, ONE, TWO, by=key(1))
+    assert outcomes(judge(Answer("a", error=DOWN), answer("b", longer), before=before))["b"] == "holds"
+    assert outcomes(judge(Answer("a"), answer("b", theirs), before=before))["b"] == "holds", "it withdrew the name"
+
+
+def test_a_copied_history_is_continued_only_by_those_who_may() -> None:
+    ours = history(NAME, ONE, by=key(1))
+    copied = history(NAME, ONE, TWO, by=key(2))
+    mixed = [*ours, copied[1]]
+    for stolen in (copied, mixed):
+        verdict = judge(answer("a", ours), answer("b", stolen))
+        assert outcomes(verdict) == {"a": "holds", "b": "outranked"}
+        assert "not trusted through a" in verdict.why[1].why
+        verdict = judge(answer("a", ours), answer("b", stolen), accepts=lambda _registry, _answer: True)
+        assert outcomes(verdict) == {"a": "older", "b": "holds"}
+        down = judge(Answer("a", error=DOWN), answer("b", stolen), before=answer("a", ours))
+        assert outcomes(down)["b"] == "not believed"
+
+
+def test_what_was_newer_is_not_given_up_for_a_copy_that_lags() -> None:
+    short, long = history(NAME, ONE), history(NAME, ONE, TWO)
+    verdict = judge(Answer("a", error=DOWN), answer("b", short), before=answer("a", long))
+    assert outcomes(verdict)["b"] == "not believed"
+
+
+def test_stale_is_what_only_stale_registries_say() -> None:
+    lines = history(NAME, ONE)
+    assert judge(answer("a", lines, stale=True)).stale
+    assert not judge(answer("a", lines, stale=True), answer("b", lines)).stale
+
+
+POOL = [
+    history(NAME, ONE),
+    history(NAME, ONE, TWO),
+    history(NAME, ONE, {**TWO, "description": "forked"}),
+    history(NAME, {**ONE, "description": "forked"}),
+    history(NAME, OTHER, by=key(2)),
+    history(NAME, OTHER, TWO, by=key(2)),
+]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.one_of(st.none(), st.just("down"), st.sampled_from(POOL)), max_size=6))
+def test_whatever_is_said_one_step_each_and_the_first_usable_signers_hold(said: list[Any]) -> None:
+    answers = [
+        Answer(f"r{place}")
+        if item is None
+        else Answer(f"r{place}", error=DOWN)
+        if item == "down"
+        else answer(f"r{place}", item)
+        for place, item in enumerate(said)
+    ]
+    verdict = judge(*answers)
+    assert [step.registry for step in verdict.why] == [item.registry for item in answers]
+    usable = [item for item in said if isinstance(item, list)]
+    assert (verdict.answer is not None) == bool(usable)
+    assert [step.outcome for step in verdict.why].count("holds") == bool(usable)
+    if usable and verdict.record is not None:
+        held = {bound.digest for bound in verdict.record.versions.values()}
+        firsts = {line.digest for line in usable[0]}
+        assert firsts <= held, "the history of the highest precedence is continued, never replaced"
