@@ -1,7 +1,7 @@
 """The shell around :mod:`osiris_mesh.invoke.life`: takes a call, finds the version, has it run, answers.
 
-Nothing here touches the disk or looks into arguments and results. What it needs of the parts below stands beside it as
-Protocols.
+Nothing here touches the disk or looks into arguments and results. What it needs of the parts below are Protocols in
+:mod:`osiris_mesh.invoke.ports`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.codec import VALUE, pack, unpack
@@ -19,7 +19,6 @@ from osiris_mesh.errors import (
     DeadlineExceeded,
     Denied,
     InternalError,
-    LimitExceeded,
     NotFound,
     OsirisError,
     Overloaded,
@@ -28,127 +27,21 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.function.spec import FunctionSpec
-from osiris_mesh.invoke.choice import Candidate, Here
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
-from osiris_mesh.invoke.meter import Meter, Tally
+from osiris_mesh.invoke.meter import Meter
+from osiris_mesh.invoke.ports import Access, Peers, Runner
 from osiris_mesh.invoke.resolver import LedgerView, Resolver
 from osiris_mesh.invoke.trace import HEADER, Span, Tracer, checked
+from osiris_mesh.invoke.under_way import MORE_TIME, Answered, Call, answer, depth_of, recorded, text_of, told
 from osiris_mesh.link import Audience, Caller, Reply, Request, Router
 from osiris_mesh.settings.invoke import InvokeSettings
 
-__all__ = ["Access", "Invoker", "Peers", "Runner"]
+__all__ = ["Invoker"]
 
 _CALLERS: Final = Audience.LOCAL | Audience.CLIENT | Audience.MEMBER | Audience.FUNCTION
 _MAX_CALLER: Final = 128
 _MAX_CALL: Final = 64
-_MORE_TIME: Final = "give the call more time: osiris-mesh call --timeout, or the SDK's option timeout"
-_HIGHER_LIMIT: Final = "raise the function's own limit: osiris-mesh deploy --timeout"
 _log = logging.getLogger("osiris.invoke")
-
-Answered = Callable[[Reply, bytes, dict[str, Any] | None, float], None]
-"""Takes a call's packed result, its details or None, and its seconds, for a reply."""
-
-
-class Runner(Protocol):
-    """What runs functions on this node; all on the loop thread."""
-
-    def begin(
-        self,
-        spec: FunctionSpec,
-        body: bytes,
-        done: Callable[[bytes | OsirisError], None],
-        *,
-        deadline: float | None,
-        headers: Mapping[str, Any],
-        caller: Caller,
-    ) -> Callable[[], None] | None:
-        """Hand a call to a warm instance with a free slot, or return None with nothing done.
-
-        Args:
-            spec: What to run.
-            body: Opaque.
-            done: Called once with the answer or the error, unless the call was given up.
-            deadline: Monotonic seconds.
-            headers: ``depth``, ``version`` and ``call``, the call's id.
-            caller: For whom.
-
-        Returns:
-            What gives the call up.
-        """
-        ...
-
-    async def run(
-        self, spec: FunctionSpec, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
-    ) -> bytes:
-        """Run one call, starting an instance if there is none; ``body`` and the answer are opaque."""
-        ...
-
-    def here(self, spec: FunctionSpec) -> Here:
-        """Return what this node has for a function now."""
-        ...
-
-    def pause(self, caller: Caller) -> Callable[[], None]:
-        """Free the concurrency slot of the instance ``caller`` until the returned function is called."""
-        ...
-
-
-class Peers(Protocol):
-    """The other nodes."""
-
-    def candidates(self, digest: bytes) -> Sequence[Candidate]:
-        """Return the live nodes but this one, with their load for the function whose bundle has this digest."""
-        ...
-
-    async def call(self, peer: str, method: str, body: bytes, *, timeout: float, headers: dict[str, Any]) -> bytes:
-        """Call a method of another node; ``Unavailable`` says in ``maybe`` whether it may have arrived."""
-        ...
-
-
-class Access(Protocol):
-    """Who may call what; asked for every call, on the loop thread, and answers from memory."""
-
-    def may_call(self, caller: Caller, name: str) -> bool:
-        """Say whether ``caller`` may call what he wrote as ``name``; ``UsageError`` if that is no name."""
-        ...
-
-    def may_resolve(self, caller: Caller, name: str) -> bool:
-        """Say whether ``caller`` may learn what ``name`` means; ``UsageError`` if that is no name."""
-        ...
-
-
-class _Call:
-    """One call under way: what was found out when it arrived, and what must be undone when it ends."""
-
-    __slots__ = (
-        "answered",
-        "began",
-        "call_id",
-        "caller",
-        "details",
-        "ends",
-        "failure",
-        "idempotent",
-        "onward",
-        "resume",
-        "span",
-        "spec",
-        "tally",
-    )
-
-    def __init__(self, spec: FunctionSpec, caller: Caller, began: float, ends: float) -> None:
-        self.spec = spec
-        self.call_id = ""
-        self.caller = caller
-        self.began = began
-        self.ends = ends
-        self.onward: dict[str, Any] = {}
-        self.answered: Answered = _send
-        self.details = False
-        self.idempotent = False
-        self.resume: Callable[[], None] | None = None
-        self.tally: Tally | None = None
-        self.span: Span | None = None
-        self.failure = "cancelled"
 
 
 class Invoker:
@@ -257,12 +150,12 @@ class Invoker:
             ok = True
         except OsirisError as error:
             call.failure = error.code
-            raise _told(call, error) from None
+            raise told(call, error) from None
         finally:
             elapsed = self._end(call, ok=ok)
-        return _answer(result, facts, elapsed)
+        return answer(result, facts, elapsed)
 
-    def _begin(self, name: str, deadline: float | None, headers: Mapping[str, Any], caller: Caller) -> _Call:
+    def _begin(self, name: str, deadline: float | None, headers: Mapping[str, Any], caller: Caller) -> Call:
         """Check all that can be checked before anything runs, and count the call in; :meth:`_end` counts it out."""
         settings = self._settings
         if self._in_flight >= settings.max_in_flight:
@@ -279,17 +172,15 @@ class Invoker:
                 resolved=self._resolver.facts(spec),
             )
         began = self._clock.monotonic()
-        call = _Call(spec, caller, began, earliest(began, deadline, spec.timeout_ms))
+        call = Call(spec, caller, began, earliest(began, deadline, spec.timeout_ms))
         self._count += 1
         call.call_id = call_id = f"{self._run_id}{self._count:x}"
-        call.onward = {"depth": _depth(headers, settings.max_depth), "version": spec.version, "call": call_id}
+        call.onward = {"depth": depth_of(headers, settings.max_depth), "version": spec.version, "call": call_id}
         trace = headers.get(HEADER)
         call.details = headers.get("details") is True
         call.idempotent = spec.idempotent or headers.get("idempotent") is True
         if call.ends <= began:
-            raise DeadlineExceeded(
-                f"the time for {spec.name} was over before it began", fix=_MORE_TIME, reason="caller"
-            )
+            raise DeadlineExceeded(f"the time for {spec.name} was over before it began", fix=MORE_TIME, reason="caller")
         if caller.audience is Audience.FUNCTION:
             call.resume = self._runner.pause(caller)
         if trace is not None or self._tracer is not None:
@@ -298,7 +189,7 @@ class Invoker:
         self._in_flight += 1
         return call
 
-    def _trace(self, call: _Call, parent: str) -> None:
+    def _trace(self, call: Call, parent: str) -> None:
         """Begin the span of a call; without a tracer, pass on the context it came with."""
         spec = call.spec
         if self._tracer is not None:
@@ -316,7 +207,7 @@ class Invoker:
         if parent:
             call.onward[HEADER] = parent
 
-    def _attempt(self, call: _Call, peer: str = "") -> tuple[dict[str, Any], Span | None]:
+    def _attempt(self, call: Call, peer: str = "") -> tuple[dict[str, Any], Span | None]:
         """Begin the span of one attempt at a call, here or at ``peer``; return the headers it goes on with."""
         if call.span is None or self._tracer is None:
             return call.onward, None
@@ -328,7 +219,7 @@ class Invoker:
         )
         return {**call.onward, HEADER: span.traceparent}, span
 
-    def _end(self, call: _Call, *, ok: bool) -> float:
+    def _end(self, call: Call, *, ok: bool) -> float:
         """Count the call out; return its seconds."""
         elapsed = self._clock.monotonic() - call.began
         self._in_flight -= 1
@@ -340,7 +231,7 @@ class Invoker:
             call.span.end("" if ok else call.failure)
         return elapsed
 
-    def _life(self, call: _Call) -> CallLife:
+    def _life(self, call: Call) -> CallLife:
         return CallLife(
             call.spec.name,
             deadline=call.ends,
@@ -350,7 +241,7 @@ class Invoker:
             retry_after_ms=self._settings.retry_after_ms,
         )
 
-    async def _live(self, call: _Call, life: CallLife, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    async def _live(self, call: Call, life: CallLife, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
         """Carry out what ``life`` decides until the call has a result or an error."""
         now, spec, runner = self._clock.monotonic, call.spec, self._runner
         while True:
@@ -361,7 +252,7 @@ class Invoker:
                 match place:
                     case RunHere(warm):
                         headers, span = self._attempt(call)
-                        result = await _recorded(
+                        result = await recorded(
                             runner.run(spec, body, deadline=call.ends, headers=headers, caller=call.caller), span
                         )
                         return result, self._facts(spec, call.call_id, warm=warm) if call.details else None
@@ -376,14 +267,14 @@ class Invoker:
                 if end is not None:
                     raise end.error from None
 
-    async def _forward(self, peer: str, call: _Call, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    async def _forward(self, peer: str, call: Call, body: bytes) -> tuple[bytes, dict[str, Any] | None]:
         caller = (call.caller.peer or call.caller.name)[:_MAX_CALLER]
         onward, span = self._attempt(call, peer)
         headers = {**onward, "name": call.spec.name, "digest": call.spec.digest, "caller": caller}
         if call.details:
             headers["details"] = True
         left = max(call.ends - self._clock.monotonic(), 0.0)
-        reply = await _recorded(self._peers.call(peer, "call.run", body, timeout=left, headers=headers), span)
+        reply = await recorded(self._peers.call(peer, "call.run", body, timeout=left, headers=headers), span)
         if not call.details:
             return reply, None
         parts = unpack(reply, VALUE)
@@ -402,7 +293,7 @@ class Invoker:
             Overloaded: Too much under way here.
         """
         headers = request.headers
-        name, version = _text(headers, "name"), _text(headers, "version")
+        name, version = text_of(headers, "name"), text_of(headers, "version")
         if self._in_flight >= self._settings.max_in_flight:
             raise self._full()
         spec = next((spec for spec in self._ledger.versions(name) if spec.version == version), None)
@@ -411,7 +302,7 @@ class Invoker:
         call_id = headers.get("call")
         if not (type(call_id) is str and len(call_id) <= _MAX_CALL and call_id.isprintable()):
             call_id = ""
-        onward = {"depth": _depth(headers, self._settings.max_depth), "version": version, "call": call_id}
+        onward = {"depth": depth_of(headers, self._settings.max_depth), "version": version, "call": call_id}
         span: Span | None = None
         parent = checked(headers.get(HEADER))
         if self._tracer is not None:
@@ -429,11 +320,11 @@ class Invoker:
             request.caller.public_key,
             request.caller.peer,
             request.caller.audience,
-            _text(headers, "caller")[:_MAX_CALLER],
+            text_of(headers, "caller")[:_MAX_CALLER],
         )
         self._in_flight += 1
         try:
-            result = await _recorded(
+            result = await recorded(
                 self._runner.run(spec, request.body, deadline=ends, headers=onward, caller=caller), span
             )
         finally:
@@ -454,7 +345,7 @@ class Invoker:
         """Serve ``call``."""
         headers = request.headers
         self.begin(
-            _text(headers, "name"),
+            text_of(headers, "name"),
             request.body,
             reply,
             deadline=request.deadline,
@@ -495,25 +386,25 @@ class Invoker:
         settled = False
         onward, span = (call.onward, None) if call.span is None else self._attempt(call)
 
-        def done(answer: bytes | OsirisError) -> None:
+        def done(ended: bytes | OsirisError) -> None:
             nonlocal settled
             settled = True
             if span is not None:
-                span.end("" if isinstance(answer, bytes) else answer.code)
-            if isinstance(answer, bytes):
+                span.end("" if isinstance(ended, bytes) else ended.code)
+            if isinstance(ended, bytes):
                 elapsed = self._end(call, ok=True)
                 facts = self._facts(call.spec, call.call_id, warm=True) if call.details else None
-                call.answered(reply, answer, facts, elapsed)
+                call.answered(reply, ended, facts, elapsed)
                 return
             life = self._life(call)
             life.began_here()
-            end = life.failed(self._clock.monotonic(), answer, remote=False)
+            end = life.failed(self._clock.monotonic(), ended, remote=False)
             if end is None:
                 self._spawn(call, life, body, reply)
             else:
                 call.failure = end.error.code
                 self._end(call, ok=False)
-                reply.fail(_told(call, end.error))
+                reply.fail(told(call, end.error))
 
         try:
             give_up = self._runner.begin(call.spec, body, done, deadline=call.ends, headers=onward, caller=call.caller)
@@ -538,7 +429,7 @@ class Invoker:
 
         reply.on_cancel(cancelled)
 
-    def _spawn(self, call: _Call, life: CallLife, body: bytes, reply: Reply) -> None:
+    def _spawn(self, call: Call, life: CallLife, body: bytes, reply: Reply) -> None:
         task = asyncio.get_running_loop().create_task(self._finish(call, life, body, reply))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -548,7 +439,7 @@ class Invoker:
 
         reply.on_cancel(cancelled)
 
-    async def _finish(self, call: _Call, life: CallLife, body: bytes, reply: Reply) -> None:
+    async def _finish(self, call: Call, life: CallLife, body: bytes, reply: Reply) -> None:
         ok = False
         try:
             result, facts = await self._live(call, life, body)
@@ -556,7 +447,7 @@ class Invoker:
             call.answered(reply, result, facts, self._clock.monotonic() - call.began)
         except OsirisError as error:
             call.failure = error.code
-            reply.fail(_told(call, error))
+            reply.fail(told(call, error))
         except asyncio.CancelledError:
             reply.fail(Unavailable(f"the call of {call.spec.name} was stopped", maybe=True))
             raise
@@ -578,22 +469,10 @@ class Invoker:
         body = unpack(request.body)
         if not isinstance(body, dict):
             raise UsageError("resolve takes a map", fix="send {name}")
-        name = _text(body, "name")
+        name = text_of(body, "name")
         if self._access is not None and not self._access.may_resolve(request.caller, name):
             raise _denied("resolve", name)
         return pack(self.resolve(name))
-
-
-def _told(call: _Call, error: OsirisError) -> OsirisError:
-    """Return what the caller is told: whose time it was that ran out, and where more is to be had."""
-    if not isinstance(error, DeadlineExceeded) or error.details.get("reason") == "busy":
-        return error
-    spec = call.spec
-    own = call.ends - call.began >= spec.timeout_ms / 1000 - 1e-6
-    # A node that did not answer at all is a link's finding, which knows of no function.
-    what = error.what if spec.name in error.what else f"{spec.name}@{spec.version} was not done in time"
-    details = {**error.details, "reason": "function" if own else "caller"}
-    return DeadlineExceeded(what, fix=_HIGHER_LIMIT if own else _MORE_TIME, **details)
 
 
 def _denied(what: str, name: str) -> Denied:
@@ -602,50 +481,3 @@ def _denied(what: str, name: str) -> Denied:
         fix="use a key or token whose role has function.call for this name; an administrator of the mesh gives it",
         permission="function.call",
     )
-
-
-async def _recorded(work: Awaitable[bytes], span: Span | None) -> bytes:
-    """Await ``work`` and end ``span`` as it ended."""
-    if span is None:
-        return await work
-    failure = "cancelled"
-    try:
-        result = await work
-        failure = ""
-    except OsirisError as error:
-        failure = error.code
-        raise
-    finally:
-        span.end(failure)
-    return result
-
-
-def _send(reply: Reply, result: bytes, facts: dict[str, Any] | None, seconds: float) -> None:
-    reply.send(_answer(result, facts, seconds))
-
-
-def _answer(result: bytes, facts: dict[str, Any] | None, seconds: float) -> bytes:
-    if facts is None:
-        return result
-    facts["elapsed_us"] = int(seconds * 1e6)
-    return pack([facts, result])
-
-
-def _text(headers: Mapping[str, Any], name: str) -> str:
-    value = headers.get(name)
-    if type(value) is not str:
-        raise UsageError(f"a call without the text {name!r}")
-    return value
-
-
-def _depth(headers: Mapping[str, Any], most: int) -> int:
-    depth = headers.get("depth", 0)
-    if type(depth) is not int or depth < 0:
-        raise UsageError("the depth of a call is not a number from 0")
-    if depth > most:
-        raise LimitExceeded(
-            f"functions call functions more than {most} deep",
-            fix="end the recursion, or call in a loop",
-            limit="depth",
-        )
-    return depth

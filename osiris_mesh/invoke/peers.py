@@ -1,4 +1,4 @@
-"""The other nodes, as :class:`osiris_mesh.invoke.invoker.Peers` wants them: links to call, figures to choose by."""
+"""The other nodes, as :class:`osiris_mesh.invoke.ports.Peers` wants them: links to call, figures to choose by."""
 
 from __future__ import annotations
 

@@ -16,9 +16,10 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway.readings import Demand
 from osiris_mesh.gossip import FunctionLoad, Gossip
 from osiris_mesh.identity.home import Home
-from osiris_mesh.invoke.invoker import Access, Invoker
+from osiris_mesh.invoke.invoker import Invoker
 from osiris_mesh.invoke.peers import LinkPeers
 from osiris_mesh.invoke.placement import share
+from osiris_mesh.invoke.ports import Access
 from osiris_mesh.invoke.state_view import StateView
 from osiris_mesh.invoke.trace import Tracer
 from osiris_mesh.ledger.ledger import Ledger
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Runner:
-    """The runtime as :class:`osiris_mesh.invoke.invoker.Runner`."""
+    """The runtime as :class:`osiris_mesh.invoke.ports.Runner`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

@@ -1,0 +1,80 @@
+"""What the invoker needs of the parts below it, and of who decides about access: Protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from osiris_mesh.errors import OsirisError
+from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.invoke.choice import Candidate, Here
+from osiris_mesh.link import Caller
+
+__all__ = ["Access", "Peers", "Runner"]
+
+
+class Runner(Protocol):
+    """What runs functions on this node; all on the loop thread."""
+
+    def begin(
+        self,
+        spec: FunctionSpec,
+        body: bytes,
+        done: Callable[[bytes | OsirisError], None],
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+        caller: Caller,
+    ) -> Callable[[], None] | None:
+        """Hand a call to a warm instance with a free slot, or return None with nothing done.
+
+        Args:
+            spec: What to run.
+            body: Opaque.
+            done: Called once with the answer or the error, unless the call was given up.
+            deadline: Monotonic seconds.
+            headers: ``depth``, ``version`` and ``call``, the call's id.
+            caller: For whom.
+
+        Returns:
+            What gives the call up.
+        """
+        ...
+
+    async def run(
+        self, spec: FunctionSpec, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
+    ) -> bytes:
+        """Run one call, starting an instance if there is none; ``body`` and the answer are opaque."""
+        ...
+
+    def here(self, spec: FunctionSpec) -> Here:
+        """Return what this node has for a function now."""
+        ...
+
+    def pause(self, caller: Caller) -> Callable[[], None]:
+        """Free the concurrency slot of the instance ``caller`` until the returned function is called."""
+        ...
+
+
+class Peers(Protocol):
+    """The other nodes."""
+
+    def candidates(self, digest: bytes) -> Sequence[Candidate]:
+        """Return the live nodes but this one, with their load for the function whose bundle has this digest."""
+        ...
+
+    async def call(self, peer: str, method: str, body: bytes, *, timeout: float, headers: dict[str, Any]) -> bytes:
+        """Call a method of another node; ``Unavailable`` says in ``maybe`` whether it may have arrived."""
+        ...
+
+
+class Access(Protocol):
+    """Who may call what; asked for every call, on the loop thread, and answers from memory."""
+
+    def may_call(self, caller: Caller, name: str) -> bool:
+        """Say whether ``caller`` may call what he wrote as ``name``; ``UsageError`` if that is no name."""
+        ...
+
+    def may_resolve(self, caller: Caller, name: str) -> bool:
+        """Say whether ``caller`` may learn what ``name`` means; ``UsageError`` if that is no name."""
+        ...
