@@ -20,7 +20,19 @@ from osiris_mesh.gateway.http.bearer import Bearer
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import NoMethod
 
-__all__ = ["BEARER", "BUNDLE", "JSON", "MSGPACK", "PUBLIC", "Ask", "Output", "Piecewise", "Route", "Table"]
+__all__ = [
+    "BEARER",
+    "BUNDLE",
+    "CHANGE_ERRORS",
+    "JSON",
+    "MSGPACK",
+    "PUBLIC",
+    "Ask",
+    "Output",
+    "Piecewise",
+    "Route",
+    "Table",
+]
 
 PUBLIC: Final = "public"
 """The permission of a route that takes no bearer."""
@@ -29,6 +41,8 @@ BEARER: Final = "bearer"
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 BUNDLE: Final = "application/vnd.osiris.bundle"
+CHANGE_ERRORS: Final = (404, 409, 502, 504)
+"""Statuses a change of the mesh may answer besides those of every route."""
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -1,0 +1,125 @@
+"""Routes of who may come in and who may do what: tokens, users, roles, the audit trail, API tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from osiris_mesh.gateway.http import access, people, types
+from osiris_mesh.gateway.http.route import BEARER, CHANGE_ERRORS, Route
+
+__all__ = ["PEOPLE_ROUTES"]
+
+PEOPLE_ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", "/v1/tokens", "token.manage", people.list_tokens, types.Tokens, "Join and client tokens."),
+    Route(
+        "POST",
+        "/v1/tokens",
+        "token.manage",
+        people.create_token,
+        types.NewToken,
+        "Make a join or client token; it is shown this once.",
+        types.TokenBody,
+        errors=CHANGE_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        "/v1/tokens/{id}",
+        "token.manage",
+        people.revoke_token,
+        types.Changed,
+        "Make a token worthless.",
+        types.Signed,
+        errors=CHANGE_ERRORS,
+    ),
+    Route("GET", "/v1/users", "user.manage", people.list_users, types.Users, "The users."),
+    Route(
+        "POST",
+        "/v1/users",
+        "user.manage",
+        people.add_user,
+        types.NewUser,
+        "Add a user.",
+        types.UserBody,
+        errors=CHANGE_ERRORS,
+    ),
+    Route(
+        "PATCH",
+        "/v1/users/{user}",
+        "user.manage",
+        people.update_user,
+        types.Changed,
+        "Give a user another role or name.",
+        types.UserChange,
+        errors=CHANGE_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        "/v1/users/{user}",
+        "user.manage",
+        people.remove_user,
+        types.Changed,
+        "Remove a user.",
+        types.Signed,
+        errors=CHANGE_ERRORS,
+    ),
+    Route("GET", "/v1/roles", "mesh.read", access.list_roles, types.Roles, "The roles and what they hold."),
+    Route(
+        "PUT",
+        "/v1/roles/{role}",
+        "user.manage",
+        access.set_role,
+        types.Changed,
+        "Give a custom role these grants.",
+        types.RoleBody,
+        errors=CHANGE_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        "/v1/roles/{role}",
+        "user.manage",
+        access.remove_role,
+        types.Changed,
+        "Remove a custom role nobody has.",
+        types.Signed,
+        errors=CHANGE_ERRORS,
+    ),
+    Route(
+        "GET",
+        "/v1/audit",
+        "audit.read",
+        access.audit,
+        types.Audit,
+        "Changes of the mesh: who, what, when, from where.",
+        query=types.AuditQuery,
+        errors=(422,),
+    ),
+    Route("GET", "/v1/whoami", BEARER, access.whoami, types.WhoAmI, "Who the bearer is, and what he may."),
+    Route(
+        "GET",
+        "/v1/apitokens",
+        BEARER,
+        access.list_tokens,
+        types.ApiTokens,
+        "The bearer's API tokens; everybody's with `user.manage`.",
+    ),
+    Route(
+        "POST",
+        "/v1/apitokens",
+        BEARER,
+        access.add_token,
+        types.Changed,
+        "Record an API token its owner has signed himself.",
+        types.ApiTokenBody,
+        errors=CHANGE_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        "/v1/apitokens/{id}",
+        BEARER,
+        access.revoke_token,
+        types.Changed,
+        "Make an API token worthless.",
+        types.Signed,
+        errors=CHANGE_ERRORS,
+    ),
+)
