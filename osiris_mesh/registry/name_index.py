@@ -99,6 +99,8 @@ class NameIndex:
             if self._text is None:
                 self._text = "\n".join(self._names)
             text = self._text
+        if not text:
+            return []
         found: list[str] = []
         for match in expression.finditer(text):
             if len(found) >= limit:
