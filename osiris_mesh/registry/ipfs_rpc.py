@@ -1,21 +1,22 @@
-"""Publishing through a Kubo node's RPC: directories built, pinned, and a name pointed at them.
+"""Publishing through a Kubo node's RPC: blocks stored and pinned, and a name pointed at them.
 
 Kubo signs the name's records with a key that never leaves it, and takes one only if its sequence is higher than the
-last, under a lock of its own: so two publishers through one Kubo take turns. Source: Kubo's RPC API v0.
+last, under a lock of its own: so two publishers through one Kubo take turns. Source: Kubo's RPC API v0;
+blocks travel as a CARv1 archive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
+import cbor2
 
 from osiris_mesh.errors import Conflict, Denied, RemoteProtocolError, Unavailable
-from osiris_mesh.registry.ipfs_cid import Cid, IpnsName
+from osiris_mesh.registry.ipfs_cid import Cid, IpnsName, varint
 from osiris_mesh.registry.ipfs_gateway import bounded, checked_url
 
 __all__ = ["Kubo"]
@@ -23,8 +24,7 @@ __all__ = ["Kubo"]
 _QUICK_S: Final = 30.0
 _PUBLISH_S: Final = 120.0
 _MAX_ANSWER: Final = 4 * 1024 * 1024
-_FLUSH_EVERY: Final = 64
-_FORM: Final = (("cid-version", "1"), ("hash", "sha2-256"))
+CAR_BYTES: Final = 16 * 1024 * 1024
 _SEQUENCE: Final = "sequence number must be greater"
 
 Arguments = Sequence[tuple[str, str]]
@@ -69,39 +69,24 @@ class Kubo:
         answer = await self._ask("key/gen", [("arg", name), ("type", "ed25519")])
         return IpnsName.parse(_text(answer, "Id"))
 
-    async def write(self, base: Cid | None, files: Mapping[str, bytes]) -> Cid:
-        """Return a directory that has these files beside those of another.
+    async def store(self, root: Cid, blocks: Mapping[Cid, bytes]) -> None:
+        """Store blocks, in one request for each :data:`CAR_BYTES` of them; errors as :meth:`version`.
 
         Args:
-            base: The other, or None for an empty one.
-            files: Bytes by path.
-
-        Raises:
-            Unavailable: It can't be reached, or does not have the other directory's blocks.
-            Denied: It does not let us.
+            root: What they belong to.
+            blocks: Checked against their ids here and by the Kubo.
         """
-        folder = f"/osiris-registry-{secrets.token_hex(8)}"
-        try:
-            if base is None:
-                await self._ask("files/mkdir", [("arg", folder), ("parents", "true"), *_FORM])
-            else:
-                await self._ask("files/cp", [("arg", f"/ipfs/{base}"), ("arg", folder)])
-            for count, (path, data) in enumerate(sorted(files.items()), 1):
-                # Kubo keeps what is not flushed in memory, and only so much of it.
-                flush = "true" if count % _FLUSH_EVERY == 0 or count == len(files) else "false"
-                arguments = [("arg", f"{folder}/{path}"), ("create", "true"), ("parents", "true"), ("truncate", "true")]
-                await self._ask("files/write", [*arguments, ("raw-leaves", "true"), ("flush", flush), *_FORM], data)
-            answer = await self._ask("files/stat", [("arg", folder)])
-            return Cid.parse(_text(answer, "Hash"))
-        finally:
-            await self._drop(folder)
+        car = _car_header(root)
+        for cid, data in blocks.items():
+            if len(car) + len(data) > CAR_BYTES:
+                await self._import(car)
+                car = _car_header(root)
+            section = cid.to_bytes() + data
+            car += varint(len(section)) + section
+        await self._import(car)
 
-    async def _drop(self, folder: str) -> None:
-        try:
-            await asyncio.shield(self._ask("files/rm", [("arg", folder), ("recursive", "true"), ("force", "true")]))
-        except (Unavailable, Denied):
-            # A folder left over costs a name in that Kubo; the publication is not to fail for it.
-            return
+    async def _import(self, car: bytes) -> None:
+        await self._ask("dag/import", [("pin-roots", "false"), ("silent", "true")], car, timeout_s=_PUBLISH_S)
 
     async def pin(self, cid: Cid, label: str) -> None:
         """Keep a directory and all in it; errors as :meth:`version`."""
@@ -192,6 +177,13 @@ class Kubo:
         if status != 200:
             raise Unavailable(f"{command} of {self.url} failed: {value.get('Message', status)}", maybe=False)
         return value
+
+
+def _car_header(root: Cid) -> bytes:
+    """Return the beginning of a content-addressable archive, version 1."""
+    link = cbor2.CBORTag(42, b"\0" + root.to_bytes())
+    header = cbor2.dumps({"roots": [link], "version": 1}, canonical=True)
+    return varint(len(header)) + header
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from osiris_mesh.errors import RemoteProtocolError
 from osiris_mesh.registry.ipfs_cid import DAG_PB, RAW, Cid, read_varint
 from osiris_mesh.registry.ipfs_protobuf import fields, octets, unsigned
 
-__all__ = ["MAX_BLOCK", "Block", "Directory", "File", "Shard", "name_hash", "read_block"]
+__all__ = ["MAX_BLOCK", "Block", "Directory", "File", "Link", "Shard", "name_hash", "read_block"]
 
 MAX_BLOCK: Final = 2 * 1024 * 1024
 """Bytes of one block: what IPFS nodes send each other at most."""
@@ -25,6 +25,19 @@ _MURMUR3: Final = 0x22
 _MAX_FANOUT: Final = 1024
 _MAX_NAME: Final = 255
 _MASK: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What an entry of a directory leads to.
+
+    Attributes:
+        cid: Its content id.
+        size: Bytes of all blocks below, by the word of whoever made it: told on, used for nothing.
+    """
+
+    cid: Cid
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +60,10 @@ class Directory:
     """A directory in one block.
 
     Attributes:
-        entries: Content ids by name.
+        entries: By name.
     """
 
-    entries: dict[str, Cid]
+    entries: dict[str, Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +76,11 @@ class Shard:
     """
 
     bits: int
-    slots: dict[int, tuple[str, Cid]]
+    slots: dict[int, tuple[str, Link]]
 
 
 Block = File | Directory | Shard
-_Link = tuple[str, Cid]
+_Named = tuple[str, Link]
 
 
 def read_block(cid: Cid, data: bytes) -> Block:
@@ -86,8 +99,8 @@ def read_block(cid: Cid, data: bytes) -> Block:
     return _read_unixfs(links, body)
 
 
-def _read_node(data: bytes) -> tuple[list[_Link], bytes]:
-    links: list[_Link] = []
+def _read_node(data: bytes) -> tuple[list[_Named], bytes]:
+    links: list[_Named] = []
     body: bytes | None = None
     for number, value in fields(data):
         if number == 2 and body is None:
@@ -101,10 +114,10 @@ def _read_node(data: bytes) -> tuple[list[_Link], bytes]:
     return links, body
 
 
-def _read_link(data: bytes) -> _Link:
+def _read_link(data: bytes) -> _Named:
     cid: Cid | None = None
     name = ""
-    last = 0
+    last = size = 0
     for number, value in fields(data):
         if number <= last or number > 3:
             raise RemoteProtocolError("a link's fields are not id, name and size")
@@ -114,11 +127,10 @@ def _read_link(data: bytes) -> _Link:
         elif number == 2:
             name = _name(octets(value))
         else:
-            # What a subtree weighs is its author's word and used for nothing.
-            unsigned(value)
+            size = unsigned(value)
     if cid is None:
         raise RemoteProtocolError("a link has no content id")
-    return name, cid
+    return name, Link(cid, size)
 
 
 def _name(data: bytes) -> str:
@@ -130,7 +142,7 @@ def _name(data: bytes) -> str:
         raise RemoteProtocolError("a link's name is not UTF-8") from None
 
 
-def _read_unixfs(links: Sequence[_Link], body: bytes) -> Block:
+def _read_unixfs(links: Sequence[_Named], body: bytes) -> Block:
     kind = size = hash_kind = fanout = -1
     data = b""
     sizes: list[int] = []
@@ -171,14 +183,12 @@ def _packed(data: bytes) -> list[int]:
     return numbers
 
 
-def _file(links: Sequence[_Link], data: bytes, sizes: Sequence[int], size: int) -> File:
+def _file(links: Sequence[_Named], data: bytes, sizes: Sequence[int], size: int) -> File:
     total = len(data) + sum(sizes)
     if len(sizes) != len(links) or size not in {-1, total}:
         raise RemoteProtocolError("a file is not as long as its parts")
-    if not all(sizes):
-        # An empty part could be named again and again at no cost to who does it.
-        raise RemoteProtocolError("a file has an empty part")
-    return File(total, data, tuple((cid, part) for (_, cid), part in zip(links, sizes, strict=True)))
+    # Empty parts are what a file that was written over may have; nobody has to look at them.
+    return File(total, data, tuple((link.cid, part) for (_, link), part in zip(links, sizes, strict=True) if part))
 
 
 def _checked(name: str) -> str:
@@ -187,26 +197,26 @@ def _checked(name: str) -> str:
     return name
 
 
-def _entries(links: Sequence[_Link]) -> dict[str, Cid]:
-    entries = {_checked(name): cid for name, cid in links}
+def _entries(links: Sequence[_Named]) -> dict[str, Link]:
+    entries = {_checked(name): link for name, link in links}
     if len(entries) != len(links):
         raise RemoteProtocolError("a directory has a name twice")
     return entries
 
 
-def _shard(links: Sequence[_Link], hash_kind: int, fanout: int) -> Shard:
+def _shard(links: Sequence[_Named], hash_kind: int, fanout: int) -> Shard:
     if hash_kind != _MURMUR3:
         raise RemoteProtocolError(f"a directory is spread by the unknown hash function 0x{max(hash_kind, 0):x}")
     if not 8 <= fanout <= _MAX_FANOUT or fanout & (fanout - 1):
         raise RemoteProtocolError(f"a directory is spread over {fanout} slots, which is no power of two from 8 to 1024")
     width = len(f"{fanout - 1:X}")
-    slots: dict[int, tuple[str, Cid]] = {}
-    for label, cid in links:
+    slots: dict[int, tuple[str, Link]] = {}
+    for label, link in links:
         slot = _slot(label[:width], width)
         if slot >= fanout or slot in slots:
             raise RemoteProtocolError("a slot of a spread directory is not there, or twice")
         name = label[width:]
-        slots[slot] = (_checked(name) if name else "", cid)
+        slots[slot] = (_checked(name) if name else "", link)
     return Shard(fanout.bit_length() - 1, slots)
 
 

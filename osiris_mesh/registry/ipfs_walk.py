@@ -51,14 +51,15 @@ def _entry(at: Cid, name: str) -> Walk[Cid | None]:
         if isinstance(block, File):
             return None
         if isinstance(block, Directory):
-            return block.entries.get(name) if left == _HASH_BITS else None
+            there = block.entries.get(name) if left == _HASH_BITS else None
+            return there.cid if there is not None else None
         left -= block.bits
         if left < 0:
             raise RemoteProtocolError("a directory is spread deeper than its hashes reach")
-        label, cid = block.slots.get(digest >> left & ((1 << block.bits) - 1), ("", None))
-        if cid is None or label:
-            return cid if label == name else None
-        at = cid
+        slot = block.slots.get(digest >> left & ((1 << block.bits) - 1))
+        if slot is None or slot[0]:
+            return slot[1].cid if slot is not None and slot[0] == name else None
+        at = slot[1].cid
 
 
 def read_file(cid: Cid, limit: int) -> Walk[bytes | None]:
@@ -140,7 +141,8 @@ def list_files(root: Cid, prefix: str, limit: int) -> Walk[list[str]]:
 
 
 def _children(block: Directory | Shard) -> list[tuple[str, Cid]]:
-    return list(block.entries.items()) if isinstance(block, Directory) else list(block.slots.values())
+    named = block.entries.items() if isinstance(block, Directory) else block.slots.values()
+    return [(name, link.cid) for name, link in named]
 
 
 def _leads_to(path: str, prefix: str) -> bool:

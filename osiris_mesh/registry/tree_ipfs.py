@@ -25,7 +25,8 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.errors import Conflict, Denied, OsirisError, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.registry.domain import vendor_domain
 from osiris_mesh.registry.domain_fetch import Texts
-from osiris_mesh.registry.ipfs_cid import DAG_PB, Cid, IpnsName
+from osiris_mesh.registry.ipfs_build import EMPTY, EMPTY_BLOCK, SPREAD_FROM, build
+from osiris_mesh.registry.ipfs_cid import Cid, IpnsName
 from osiris_mesh.registry.ipfs_gateway import Gateway, Sources, checked_url
 from osiris_mesh.registry.ipfs_rpc import Kubo
 from osiris_mesh.registry.ipfs_store import BlockStore, Seen
@@ -36,8 +37,6 @@ __all__ = ["IpfsPublisher", "TreeIpfs"]
 
 T = TypeVar("T")
 
-_EMPTY_BLOCK: Final = bytes.fromhex("0a020801")
-_EMPTY: Final = Cid.of(DAG_PB, _EMPTY_BLOCK)
 _DEPTH: Final = 4
 _TURNS: Final = 100
 _TURNS_S: Final = 120.0
@@ -82,6 +81,7 @@ class TreeIpfs:
         publisher: Through whom to publish; None: this registry is only read here.
         rng: Spreads repetitions; a new one if not given.
         cache_bytes: Blocks to keep.
+        spread_from: As :data:`osiris_mesh.registry.ipfs_build.SPREAD_FROM`.
 
     Raises:
         UsageError: ``pointer`` or an address is of another form, or there is no gateway.
@@ -101,6 +101,7 @@ class TreeIpfs:
         publisher: IpfsPublisher | None = None,
         rng: random.Random | None = None,
         cache_bytes: int = _CACHE,
+        spread_from: int = SPREAD_FROM,
     ) -> None:
         self.name = name
         self._pointer = _pointer(pointer)
@@ -117,6 +118,7 @@ class TreeIpfs:
         self._session: aiohttp.ClientSession | None = None
         self._sources: Sources | None = None
         self._root: Cid | None = None
+        self._spread_from = spread_from
         self._publishing = asyncio.Lock()
         self._fetching = asyncio.Semaphore(_PARALLEL)
 
@@ -163,7 +165,7 @@ class TreeIpfs:
 
     async def _blocks(self, cids: Sequence[Cid]) -> list[bytes]:
         # What an id itself holds is never kept: it could be taken for the hash of something else.
-        known = {cid: cid.digest for cid in cids if cid.inline} | {_EMPTY: _EMPTY_BLOCK}
+        known = {cid: cid.digest for cid in cids if cid.inline} | {EMPTY: EMPTY_BLOCK}
         known |= await self._store.get([cid for cid in cids if cid not in known])
         missing = [cid for cid in dict.fromkeys(cids) if cid not in known]
         if missing:
@@ -221,7 +223,7 @@ class TreeIpfs:
             record = await self._asked().record(pointer)
         except Unavailable as error:
             if known is None and error.details.get("absent") and await self._ours(pointer):
-                return Seen(str(pointer), 0, 0, _EMPTY)
+                return Seen(str(pointer), 0, 0, EMPTY)
             raise
         if known is None or record.rank >= (known.sequence, known.until_ns):
             root = await self._directory(record.value)
@@ -284,7 +286,7 @@ class TreeIpfs:
 
     async def _move(self, seen: Seen) -> None:
         self._root = seen.root
-        if seen.root == _EMPTY and not seen.sequence:
+        if seen.root == EMPTY and not seen.sequence:
             return
         if seen.name:
             # What refuses a rollback belongs to the name: a domain may come to point at another one.
@@ -309,9 +311,10 @@ class TreeIpfs:
                 seen = await self._before()
                 files = await change(_At(self, seen.root))
                 _check(files)
-                root = await kubo.write(None if seen.root == _EMPTY else seen.root, files) if files else seen.root
+                root, blocks = await self._walk(build(seen.root, files, self._spread_from))
                 if root == seen.root:
                     return str(root)
+                await kubo.store(root, blocks)
                 now_ms = self._clock.time_ms()
                 await kubo.pin(root, f"{_label(name)}{now_ms}")
                 sequence = seen.sequence + 1
