@@ -43,8 +43,9 @@ _SETTINGS_HEAD: Final = """\
 
 Recorded in the ledger, the same on every node, in force as soon as they are: `osiris-mesh config set KEY VALUE`,
 `config get`, `config reset`, `config list`. It takes the permission `config.write`. A value that can't be understood is
-refused before it is signed, and again where its entry is applied. One that is in the ledger all the same stops nothing: a node goes
-on with the last value it could read, or the default, publishes `setting.unreadable`, and `config list` says why.
+refused before it is signed, and again where its entry is applied. One that is in the ledger all the same stops
+nothing: a node goes on with the last value it could read, or the default, publishes
+`setting.unreadable`, and `config list` says why.
 
 | key | kind | default | what it does | example |
 |---|---|---|---|---|
