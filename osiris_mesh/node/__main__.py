@@ -22,6 +22,7 @@ import uvloop
 
 from osiris_mesh.errors import InternalError, OsirisError
 from osiris_mesh.identity.home import Home
+from osiris_mesh.node import allocator
 from osiris_mesh.node.controller import Controller
 from osiris_mesh.node.options import NodeOptions
 from osiris_mesh.node.prepare import hold
@@ -67,6 +68,7 @@ async def _control(controller: Controller, stop: asyncio.Event, ready: int) -> i
         # What start-up made lives on; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        allocator.give_back()
         _report(ready, report)
 
     failure: OsirisError | None = None
@@ -107,6 +109,7 @@ def main() -> int:
     if arguments.ready_fd >= 0:
         os.set_inheritable(arguments.ready_fd, False)  # noqa: FBT003 - the name of the call says it
     sys.setswitchinterval(_SWITCH_SECONDS)
+    allocator.keep_freed()
     try:
         with hold(home):
             return uvloop.run(_run(home, arguments.ready_fd))
