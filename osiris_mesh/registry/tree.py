@@ -6,11 +6,11 @@ So a new back-end is this Protocol, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["MAX_FILE", "MAX_PATH", "MAX_PATHS", "Blob", "Change", "Marked", "Reader", "Tree"]
+__all__ = ["MAX_FILE", "MAX_PATH", "MAX_PATHS", "Blob", "Change", "Reader", "Tagged", "Tags", "Tree"]
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes a file of a tree may have; a larger one is not read."""
@@ -53,12 +53,20 @@ class Reader(Protocol):
         ...
 
 
+class Tags(Protocol):
+    """Files with their tags; :class:`osiris_mesh.registry.listing.Listing` is one."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return paths and tags."""
+        ...
+
+
 @runtime_checkable
-class Marked(Protocol):
+class Tagged(Protocol):
     """What a reader or tree may offer besides, so that only changed files are read again: in Git, their object ids."""
 
-    async def marks(self) -> Mapping[str, str]:
-        """Return every path with a text, at most 128 letters, that changes whenever the file's bytes do.
+    async def tags(self) -> Tags:
+        """Return every file with a text, at most 128 letters, that changes whenever its bytes do.
 
         A wrong one gets no wrong bytes believed: it only makes reading refuse them.
 
@@ -69,7 +77,9 @@ class Marked(Protocol):
 
 
 Change = Callable[[Reader], Awaitable[Mapping[str, bytes]]]
-"""Reads the newest state and returns the files to write; called anew whenever somebody else was faster."""
+"""Reads the newest state and returns the files to write; called anew whenever somebody else was faster.
+
+An empty map is no publication: nothing is written, and the tag stays."""
 
 
 class Tree(Reader, Protocol):

@@ -184,16 +184,11 @@ class Trust:
             UsageError: A payload is wrong.
         """
         vendor = vendor or NO_VENDOR
-        founders = [self._root.root.delegations[vendor]] if self._root and vendor in self._root.root.delegations else []
-        proven = self._domains.get(vendor)
-        if proven is not None and now_ms < proven[1]:
-            founders.append(proven[0])
         self._vendors.pop(vendor, None)
-        revoked = self._root.revoked if self._root else ()
         standing = self._judged(
             f"keys of {vendor}",
             statements,
-            lambda: verify_keys(vendor, statements, founders, revoked),
+            lambda: self.weigh_keys(vendor, statements, now_ms),
             self._keys_seen.get(vendor),
             now_ms,
         )
@@ -202,6 +197,25 @@ class Trust:
             raise _expired(f"the keys of {vendor}", "the vendor must sign a new version")
         self._vendors[vendor] = standing
         return standing
+
+    def weigh_keys(self, vendor: str, statements: Sequence[Statement], now_ms: int) -> KeysStanding:
+        """Say what a history of a vendor's keys would come to, and remember nothing; raises as :meth:`accept_keys`."""
+        vendor = vendor or NO_VENDOR
+        founders = [self._root.root.delegations[vendor]] if self._root and vendor in self._root.root.delegations else []
+        proven = self._domains.get(vendor)
+        if proven is not None and now_ms < proven[1]:
+            founders.append(proven[0])
+        return verify_keys(vendor, statements, founders, self._root.revoked if self._root else ())
+
+    def may_sign_checkpoint(self, key: bytes, now_ms: int) -> bool:
+        """Say whether a key is the root's, one the root names for it, or one of any vendor accepted so far."""
+        if self._root is not None:
+            text = key.hex()
+            if text in self._root.revoked:
+                return False
+            if text in self._root.root.keys or text in self._root.root.checkpoint_keys:
+                return True
+        return any(standing.publishes(key, now_ms) for standing in self._vendors.values())
 
     def accept_checkpoint(self, statement: Statement, now_ms: int) -> Checkpoint:
         """Take the head of the tree; whether it has expired is for the caller to say to his own.
@@ -217,7 +231,7 @@ class Trust:
         checkpoint = Checkpoint.from_payload(statement.payload)
         if checkpoint.registry != self.registry:
             self._refuse("checkpoint", "checkpoint", "the checkpoint is another registry's", now_ms, b"", [statement])
-        if not any(self._may_sign_checkpoint(key, now_ms) for key in statement.keys):
+        if not any(self.may_sign_checkpoint(key, now_ms) for key in statement.keys):
             self._refuse("threshold", "checkpoint", "nobody who may signed the checkpoint", now_ms, b"", [statement])
         if self._checkpoint is not None:
             sequence, root, known = self._checkpoint
@@ -256,15 +270,16 @@ class Trust:
             CheckFailed: ``reason`` is ``threshold``, ``history``, ``equivocation`` or ``rollback``.
         """
         full = str(name)
-
-        def judge() -> Record:
-            standing = self._check_signers(name, statements, now_ms)
-            return follow(name, statements, standing.revoked_records)
-
-        record = self._judged(full, statements, judge, self._names.get(full), now_ms, known)
+        record = self._judged(
+            full, statements, lambda: self.weigh_history(name, statements, now_ms), self._names.get(full), now_ms, known
+        )
         if full in self._names or len(self._names) < MAX_NAMES:
             self._names[full] = self._seen_now(self._names.get(full), [item.digest for item in statements])
         return record
+
+    def weigh_history(self, name: FunctionName, statements: Sequence[Statement], now_ms: int) -> Record:
+        """Say what a history would come to, and remember nothing; raises as :meth:`accept_history`."""
+        return follow(name, statements, self._check_signers(name, statements, now_ms).revoked_records)
 
     def keep(
         self, reason: str, subject: str, what: str, now_ms: int, known: bytes = b"", lines: Sequence[Statement] = ()
@@ -276,15 +291,6 @@ class Trust:
         self.changed = True
 
     # --- within ----------------------------------------------------------------------------------------------------
-
-    def _may_sign_checkpoint(self, key: bytes, now_ms: int) -> bool:
-        if self._root is not None:
-            text = key.hex()
-            if text in self._root.revoked:
-                return False
-            if text in self._root.root.keys or text in self._root.root.checkpoint_keys:
-                return True
-        return any(standing.publishes(key, now_ms) for standing in self._vendors.values())
 
     def _check_signers(self, name: FunctionName, statements: Sequence[Statement], now_ms: int) -> KeysStanding:
         standing = self.keys_of(name.vendor)

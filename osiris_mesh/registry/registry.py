@@ -1,0 +1,169 @@
+"""One registry: names looked up, listed and kept in step, through signatures and memory, whatever its tree is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from osiris_mesh.clock import SYSTEM, Clock
+from osiris_mesh.errors import NotFound, Unavailable
+from osiris_mesh.function.name import FunctionName
+from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.registry.history import read_lines
+from osiris_mesh.registry.layout import path_of
+from osiris_mesh.registry.record import Record
+from osiris_mesh.registry.statement import Statement
+from osiris_mesh.registry.tree import Tree
+from osiris_mesh.registry.trust import Trust
+from osiris_mesh.registry.verified import Listed, entries_from_wire, entries_to_wire
+from osiris_mesh.registry.writable_tree import CHECKPOINT_TTL_MS, Published, WritableTree
+
+__all__ = ["CHECKPOINT_TTL_MS", "Found", "Published", "Registry", "Synced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A name as a registry has it.
+
+    Attributes:
+        record: Its versions.
+        tag: State of the tree or of the file.
+        age_ms: Time since the tree was last heard of.
+        stale: Its checkpoint has expired, so that something newer may be withheld.
+        attested: A checkpoint covers exactly these bytes; otherwise signatures and memory alone speak for them.
+    """
+
+    record: Record
+    tag: str
+    age_ms: int
+    stale: bool
+    attested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a synchronisation came to.
+
+    Attributes:
+        tag: State of the tree.
+        changed: Names whose files changed, ascending.
+        refused: Names and other files that are not believed, and why.
+        names: How many names are believed.
+        stale: The checkpoint has expired.
+    """
+
+    tag: str
+    changed: tuple[str, ...]
+    refused: Mapping[str, str]
+    names: int
+    stale: bool
+
+
+class Registry(WritableTree):
+    """One registry.
+
+    Args:
+        tree: Where its files are.
+        trust: What this node holds true of it; changed here, saved by whoever made it, when ``trust.changed``.
+        clock: The time.
+        checkpoint_key: Signs checkpoints of what others signed (:meth:`register`, :meth:`update`); a key that the root
+            or any vendor's keys name.
+        mirror: Compare the whole tree with its checkpoint; without, only what is asked for is read.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        trust: Trust,
+        clock: Clock = SYSTEM,
+        *,
+        checkpoint_key: KeyPair | None = None,
+        mirror: bool = True,
+    ) -> None:
+        super().__init__(tree, trust, clock, checkpoint_key=checkpoint_key, mirror=mirror)
+        self._tag = ""
+
+    async def lookup(self, name: str | FunctionName) -> Found:
+        """Return a name.
+
+        Raises:
+            UsageError: Not a name.
+            NotFound: This registry surely does not know it.
+            CheckFailed: What it says is not believed; ``reason`` says why (see :mod:`osiris_mesh.registry.trust`; also
+                ``form`` for what is no record, ``checkpoint`` for what is not the checkpoint's).
+            Unavailable: It can't be asked.
+        """
+        name = FunctionName.parse(name) if isinstance(name, str) else name
+        await self._begin()
+        blob, attested = await self._file(path_of(name))
+        if blob is None:
+            if (seen := self.trust.head_of(str(name))) is not None:
+                self._refuse("rollback", str(name), f"{name} has vanished from {self.name}", seen[1])
+            raise NotFound(f"{self.name} has no {name}", name=str(name))
+        record = await self._believed(name, blob)
+        age_ms = int((self._clock.monotonic() - self._heard) * 1000)
+        return Found(record, blob.tag, age_ms, self.stale, attested)
+
+    async def history(self, name: str | FunctionName) -> list[Statement]:
+        """Return all statements of a name, proven; raises as :meth:`lookup`."""
+        name = FunctionName.parse(name) if isinstance(name, str) else name
+        await self.lookup(name)
+        blob = await self.tree.read(path_of(name))
+        if blob is None:
+            raise NotFound(f"{self.name} has no {name}", name=str(name))
+        await self._believed(name, blob)
+        return read_lines(blob.data, self._proven.read)
+
+    async def list(self, pattern: str = "**", *, limit: int = 1000) -> list[Listed]:
+        """Return the names a pattern fits, ascending, of those that were believed at the last synchronisation.
+
+        Args:
+            pattern: ``*`` stands for any part of one segment, ``**`` alone for everything.
+            limit: Most names returned.
+
+        Raises:
+            UsageError: Not a pattern.
+            CheckFailed: The tree is not believed.
+            Unavailable: It was never had, or is not mirrored.
+        """
+        if not self._mirror:
+            raise Unavailable(f"{self.name} is not mirrored here, so it can't be listed", fix="name the function")
+        await self._begin()
+        found = self._index.find(pattern, limit)
+        entries = (self._entries[path_of(FunctionName.parse(name))].listed for name in found)
+        return [entry for entry in entries if entry is not None]
+
+    async def sync(self) -> Synced:
+        """Fetch what is new, and compare the whole of it with its checkpoint.
+
+        Raises:
+            CheckFailed: The tree is not believed; what was believed before is served on.
+            Unavailable: It can't be reached.
+        """
+        tag = await self.tree.refresh()
+        self._heard = self._clock.monotonic()
+        async with self._lock:
+            changed = await self._load() if tag != self._tag or self._checkpoint is None else ()
+            self._tag = tag
+        await self._begin()
+        return Synced(tag, changed, dict(self._refused), len(self._index), self.stale)
+
+    def to_wire(self) -> bytes:
+        """Return what was verified of the tree, to be believed after a restart as long as its files are the same.
+
+        It is as good as the place it is kept: private to this node, beside :meth:`Trust.to_wire`.
+        """
+        return entries_to_wire(self._entries)
+
+    def restore(self, data: bytes) -> None:
+        """Take what :meth:`to_wire` gave, before anything is asked.
+
+        Raises:
+            RemoteProtocolError: It is something else.
+        """
+        self._entries = entries_from_wire(data)
+        self._reindex()
+
+    async def close(self) -> None:
+        """Close the tree."""
+        await self.tree.close()

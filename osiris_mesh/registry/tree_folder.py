@@ -1,0 +1,239 @@
+"""A folder as a registry's tree: what ``file://`` means; on a disk of this machine, or one that several share.
+
+A publication is one step for whoever finds the folder afterwards: new files are written aside and synced, then named in
+a *plan*, which is what commits them, then moved into place, the checkpoint last. Who finds a plan under the lock ends
+it first: its writer died. A reader may meet a half-moved state for a moment; the checkpoint tells, and it looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable
+from osiris_mesh.registry.layout import CHECKPOINT
+from osiris_mesh.registry.listing import Listing, check_files, is_path
+from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS, Blob, Change
+
+__all__ = ["FolderTree"]
+
+_LOCK: Final = ".lock"
+_ASIDE: Final = ".publish"
+_PLAN: Final = "plan.json"
+_WAIT: Final = 0.02
+_MAX_DEPTH: Final = 3
+
+
+class FolderTree:
+    """One folder.
+
+    Args:
+        name: What the user calls this registry.
+        path: The folder; made by the first publication.
+        patience: Seconds to wait for another publisher's lock, and that one publication may take.
+    """
+
+    kind = "folder"
+
+    def __init__(self, name: str, path: Path, *, patience: float = 30.0) -> None:
+        self.name = name
+        self._path = path
+        self._patience = patience
+
+    async def read(self, path: str) -> Blob | None:
+        """Return a file; see :class:`osiris_mesh.registry.tree.Reader`.
+
+        Raises:
+            Unavailable: The folder is not there, or can't be read.
+            RemoteProtocolError: The file is larger than a tree's may be.
+        """
+        return await asyncio.to_thread(self._read, path) if is_path(path) else None
+
+    async def paths(self, prefix: str = "") -> list[str]:
+        """Return the paths that begin with ``prefix``, ascending; raises as :meth:`read`."""
+        return (await self.tags()).under(prefix)
+
+    async def tags(self) -> Listing:
+        """Return all files with their change time, size and number; raises as :meth:`read`."""
+        return await asyncio.to_thread(self._list)
+
+    async def refresh(self) -> str:
+        """Return the tree's tag, the checkpoint's; raises as :meth:`read`."""
+        blob = await self.read(CHECKPOINT)
+        return blob.tag if blob else "none"
+
+    async def publish(self, change: Change, message: str) -> str:  # noqa: ARG002 - a folder keeps no messages
+        """Write files in one step; see :class:`osiris_mesh.registry.tree.Tree`.
+
+        Raises:
+            Conflict: Another publisher held the lock too long.
+            Unavailable: The folder can't be written.
+            UsageError: What the change wants to write is no part of a tree.
+        """
+        async with self._locked():
+            try:
+                async with asyncio.timeout(self._patience):
+                    files = dict(await change(self))
+            except TimeoutError:
+                raise Unavailable(f"preparing the publication took over {self._patience:g} s", maybe=False) from None
+            check_files(files)
+            if files:
+                await asyncio.to_thread(self._write, files)
+            return await self.refresh()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        try:
+            await asyncio.to_thread(self._path.mkdir, parents=True, exist_ok=True)
+            descriptor = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise self._failed(error) from None
+        try:
+            try:
+                async with asyncio.timeout(self._patience):
+                    while not _try_lock(descriptor):  # noqa: ASYNC110 - another process lets the lock go
+                        await asyncio.sleep(_WAIT)
+            except TimeoutError:
+                raise Conflict(
+                    f"somebody else has been publishing to {self._path} for over {self._patience:g} s",
+                    fix="look which process holds the lock, and try again",
+                ) from None
+            except OSError as error:
+                raise self._failed(error) from None
+            await asyncio.to_thread(self._end_plan)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _read(self, path: str) -> Blob | None:
+        try:
+            descriptor = os.open(self._path / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            if self._path.is_dir():
+                return None
+            raise Unavailable(f"the folder {self._path} is not there", fix="mount it, or mend the URL") from None
+        except OSError as error:
+            raise self._failed(error) from None
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            try:
+                data = file.read(MAX_FILE + 1)
+            except OSError as error:
+                raise self._failed(error) from None
+        if len(data) > MAX_FILE:
+            raise RemoteProtocolError(f"{path} in {self._path} has more than {MAX_FILE} bytes")
+        return Blob(data, _tag(found))
+
+    def _list(self) -> Listing:
+        files: list[tuple[str, str]] = []
+        folders = [("", 0)]
+        try:
+            while folders:
+                prefix, depth = folders.pop()
+                with os.scandir(self._path / prefix) as entries:
+                    for entry in entries:
+                        path = prefix + entry.name
+                        if entry.is_dir(follow_symlinks=False):
+                            if depth < _MAX_DEPTH and not entry.name.startswith("."):
+                                folders.append((path + "/", depth + 1))
+                        elif is_path(path) and entry.is_file(follow_symlinks=False):
+                            # A file that went since is left out, as if it had gone before.
+                            with contextlib.suppress(FileNotFoundError):
+                                files.append((path, _tag(entry.stat(follow_symlinks=False))))
+                            if len(files) > MAX_PATHS:
+                                raise RemoteProtocolError(f"{self._path} has more than {MAX_PATHS} files")
+        except OSError as error:
+            raise self._failed(error) from None
+        return Listing(files)
+
+    def _write(self, files: dict[str, bytes]) -> None:
+        aside = self._path / _ASIDE
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            # The checkpoint is moved last: until then readers find the old one, and know that what they see is half.
+            order = sorted(files, key=lambda path: (path == CHECKPOINT, path))
+            for number, path in enumerate(order):
+                _put(aside / str(number), files[path])
+            _put(aside / "plan.new", json.dumps(order).encode())
+            _sync(aside)
+            (aside / "plan.new").rename(aside / _PLAN)
+            _sync(aside)
+        except OSError as error:
+            raise self._failed(error) from None
+        self._end_plan()
+
+    def _end_plan(self) -> None:
+        """Move what a committed plan names into place; nothing if there is none."""
+        aside = self._path / _ASIDE
+        try:
+            order = json.loads((aside / _PLAN).read_bytes())
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"a publication in {self._path} can't be ended: {error}", maybe=True) from None
+        touched: set[Path] = {self._path}
+        try:
+            for number, path in enumerate(order):
+                if not is_path(path):
+                    raise Conflict(f"a plan in {self._path} names {path!r}", fix=f"look into {aside}, and remove it")
+                target = self._path / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # Moved already if its writer died in between.
+                with contextlib.suppress(FileNotFoundError):
+                    (aside / str(number)).rename(target)
+                touched.update(item for item in target.parents if item.is_relative_to(self._path))
+            for folder in touched:
+                _sync(folder)
+            shutil.rmtree(aside)
+        except OSError as error:
+            raise Unavailable(f"a publication in {self._path} is not ended: {error.strerror}", maybe=True) from None
+
+    def _failed(self, error: OSError) -> Unavailable:
+        return Unavailable(
+            f"the folder {self._path} can't be used: {error.strerror or error}",
+            fix="check its path and permissions",
+            maybe=False,
+        )
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _tag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+
+
+def _put(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
