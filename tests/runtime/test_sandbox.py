@@ -16,7 +16,19 @@ from osiris_mesh.settings.runtime import RuntimeSettings
 from tests.runtime.conftest import Bench, make_runtime
 
 SEEN = set(
-    "HOME LANG MALLOC_ARENA_MAX MKL_NUM_THREADS OMP_NUM_THREADS OPENBLAS_NUM_THREADS PATH PWD TMPDIR".split()  # noqa: SIM905
+    [
+        "HOME",
+        "LANG",
+        "MALLOC_ARENA_MAX",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
+        "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "PATH",
+        "PWD",
+        "TMPDIR",
+    ]
 )
 
 
