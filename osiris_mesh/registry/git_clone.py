@@ -23,13 +23,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from osiris_mesh.errors import Conflict, Denied, LimitExceeded, OsirisError, RemoteProtocolError, Unavailable
+from osiris_mesh.errors import Denied, LimitExceeded, OsirisError, RemoteProtocolError, Unavailable
+from osiris_mesh.registry.batching import Moved
 from osiris_mesh.registry.git_command import Done, Remote, end, run, start
 from osiris_mesh.registry.layout import NAMES
 from osiris_mesh.registry.listing import Listing, is_path
 from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS
 
-__all__ = ["Clone", "Moved"]
+__all__ = ["Clone"]
 
 _HEAD: Final = "refs/osiris/head"
 _FETCHED: Final = "refs/osiris/fetched"
@@ -41,7 +42,7 @@ _LARGEST_PACK: Final = 2 << 30
 _LINE: Final = 600
 _SLACK: Final = 64 << 10
 _LISTED: Final = 512 << 20
-_OID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_OID: Final = re.compile(r"[0-9a-f]{40}\Z")
 _FILE: Final = b"100644 blob "
 _EXECUTABLE: Final = b"100755 blob "
 _RACES: Final = (
@@ -103,10 +104,6 @@ _PARTIAL: Final = """\
 [extensions]
 	partialClone = origin
 """
-
-
-class Moved(Conflict):
-    """Somebody else was faster: the remote's branch is no longer where the push began."""
 
 
 class Clone:
@@ -395,17 +392,20 @@ class Clone:
         who = f"{author} {seconds} +0000".encode()
         said = message.encode()
         # "reset" first: the ref may stand on an earlier attempt.
-        parts = [b"reset %s\n\ncommit %s\n" % (ref.encode(), ref.encode()), b"author %s\ncommitter %s\n" % (who, who)]
+        parts = [
+            b"reset %s\n\ncommit %s\nmark :1\n" % (ref.encode(), ref.encode()),
+            b"author %s\ncommitter %s\n" % (who, who),
+        ]
         parts.append(b"data %d\n%s\n" % (len(said), said))
         if parent is not None:
             parts.append(b"from %s\n" % parent.encode())
         for path, content in sorted(files.items()):
             parts.append(b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(content), content))
-        parts.append(b"\ndone\n")
+        parts.append(b"\nget-mark :1\ndone\n")
         done = await self._run(["fast-import", "--quiet", "--done", "--force"], data=b"".join(parts))
         self._check(done, "write into the clone of")
-        made = await self.resolve(ref)
-        if made is None:
+        made = done.out.decode("ascii", "replace").strip()
+        if not _OID.match(made):
             raise Unavailable(f"the clone of {self._remote.shown} did not take a commit", maybe=False)
         return made
 

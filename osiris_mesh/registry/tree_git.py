@@ -20,66 +20,25 @@ processes the remote's branch is the judge: who comes second fetches, has his ch
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
 from osiris_mesh.clock import SYSTEM, Clock
-from osiris_mesh.errors import Conflict, OsirisError, Overloaded, Unavailable
-from osiris_mesh.registry.git_clone import Clone, Moved
+from osiris_mesh.errors import Conflict, OsirisError, Unavailable
+from osiris_mesh.registry.batching import Batching, Overlay, Publication, make, message_of
+from osiris_mesh.registry.git_clone import Clone
 from osiris_mesh.registry.git_command import Remote, check_branch
-from osiris_mesh.registry.listing import Listing, check_files
-from osiris_mesh.registry.tree import Blob, Change, Reader
+from osiris_mesh.registry.listing import Listing
+from osiris_mesh.registry.tree import Blob, Change
 
-__all__ = ["GitTree", "Overlay"]
+__all__ = ["GitTree"]
 
-_log = logging.getLogger(__name__)
-_TOGETHER: Final = 64
-_WAITING: Final = 1024
-_CHANGE: Final = 30.0
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 3.0
-_TITLE: Final = 200
 _MERGE: Final = re.compile(rb"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
 _EMPTY: Final = "0" * 40
-
-
-@dataclass(slots=True)
-class _Publication:
-    """A change that waits."""
-
-    change: Change
-    message: str
-    done: asyncio.Future[str]
-
-
-class Overlay:
-    """A tree's state with files over it that are not published yet.
-
-    Args:
-        below: The state.
-        tag: Tag of what is over it.
-    """
-
-    def __init__(self, below: Reader, tag: str) -> None:
-        self._below = below
-        self._tag = tag
-        self.files: dict[str, bytes] = {}
-
-    async def read(self, path: str) -> Blob | None:
-        """See :class:`~osiris_mesh.registry.tree.Reader`."""
-        data = self.files.get(path)
-        return await self._below.read(path) if data is None else Blob(data, self._tag)
-
-    async def paths(self, prefix: str = "") -> list[str]:
-        """See :class:`~osiris_mesh.registry.tree.Reader`."""
-        found = await self._below.paths(prefix)
-        more = {path for path in self.files if path.startswith(prefix)}
-        return sorted(more.union(found)) if more else found
 
 
 class GitTree:
@@ -121,15 +80,12 @@ class GitTree:
         self._remote = Remote.parse(url)
         self._clone = Clone(folder, self._remote, check_branch(branch), prefixes=prefixes, seconds=seconds)
         self._author = re.sub(r"[\n\0]", " ", author)
-        self._publish_s = publish_s
         self._clock = clock
-        self._rng = rng or random.SystemRandom()
         self._head: str | None = None
         self._listing: Listing | None = None
         self._opening = asyncio.Lock()
         self._changing = asyncio.Lock()
-        self._waiting: list[_Publication] = []
-        self._publisher: asyncio.Task[None] | None = None
+        self._batching = Batching(self._remote.shown, self._attempt, publish_s, rng)
 
     def __repr__(self) -> str:
         return f"GitTree({self._name!r}, {self._remote.shown!r})"
@@ -301,86 +257,29 @@ class GitTree:
             Denied: The remote does not let us.
             Unavailable: It can't be reached; ``maybe`` says whether it may have happened.
             Overloaded: Too many publications wait.
+            UsageError: What the change wants to write is no part of a tree.
         """
-        if len(self._waiting) >= _WAITING:
-            raise Overloaded(f"{_WAITING} publications wait for {self._remote.shown}", retry_after_ms=5000)
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Publication(change, _title(message), done))
-        if self._publisher is None or self._publisher.done():
-            self._publisher = asyncio.create_task(self._publish_all(), name=f"publish to {self._name}")
-        return await done
+        return await self._batching.publish(change, message)
 
-    async def _publish_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
-            try:
-                await self._publish_some(batch)
-            except OsirisError as error:
-                _fail(batch, error)
-            except BaseException as error:
-                _fail([*batch, *self._waiting], error)
-                self._waiting.clear()
-                raise
-
-    async def _publish_some(self, batch: Sequence[_Publication]) -> None:
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + self._publish_s
-        lost = 0
+    async def _attempt(self, batch: Sequence[Publication]) -> None:
         await self._open()
-        while True:
-            try:
-                async with self._changing:
-                    return await self._attempt(batch)
-            except Moved as error:
-                if loop.time() >= ends:
-                    raise Conflict(
-                        f"others were faster {lost + 1} times in {self._publish_s:g} s: {error.what}", fix="try again"
-                    ) from None
-            # The pause grows with the races lost, and no two publishers wait alike.
-            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(lost, 10))
-            lost += 1
-            await asyncio.sleep(self._rng.uniform(longest / 4, longest))
-
-    async def _attempt(self, batch: Sequence[_Publication]) -> None:
-        await self._refresh()
-        head, below = self._head, await self._opened()
-        overlay = Overlay(_State(self, below, head or _EMPTY), head or _EMPTY)
-        made = [each for each in batch if not each.done.done() and await self._make(each, overlay)]
-        if not made:
-            return
-        commit = head or _EMPTY
-        files = await self._differing(overlay, below)
-        if files:
-            title = made[0].message if len(made) == 1 else f"{len(made)} publications"
-            message = title if len(made) == 1 else "\n".join([title, "", *(each.message for each in made)])
-            seconds = self._clock.time_ms() // 1000
-            commit = await self._clone.commit(head, files, message, author=self._author, seconds=seconds)
-            await self._push(commit, head)
+        async with self._changing:
+            await self._refresh()
+            head, below = self._head, await self._opened()
+            tag = head or _EMPTY
+            overlay = Overlay(_State(self, below, tag), tag, _object_id)
+            made = await make(batch, overlay)
+            # Publishing something twice makes no commit.
+            files = {path: data for path, data in overlay.files.items() if below.get(path) != _object_id(data)}
+            if files:
+                seconds = self._clock.time_ms() // 1000
+                tag = await self._clone.commit(head, files, message_of(made), author=self._author, seconds=seconds)
+                await self._push(tag, below, files)
         for each in made:
             if not each.done.done():
-                each.done.set_result(commit)
+                each.done.set_result(tag)
 
-    async def _make(self, publication: _Publication, overlay: Overlay) -> bool:
-        try:
-            async with asyncio.timeout(_CHANGE):
-                files = await publication.change(overlay)
-            check_files(files)
-        except Exception as error:  # noqa: BLE001 - it is the publisher's own, and he gets it
-            _fail([publication], error)
-            return False
-        overlay.files.update(files)
-        return True
-
-    async def _differing(self, overlay: Overlay, below: Listing) -> Mapping[str, bytes]:
-        """Return the files that are not there already: publishing something twice makes no commit."""
-        found = {}
-        for path, data in overlay.files.items():
-            oid = below.get(path)
-            if oid is None or await self._clone.blob(oid, path) != data:
-                found[path] = data
-        return found
-
-    async def _push(self, commit: str, head: str | None) -> None:
+    async def _push(self, commit: str, below: Listing, files: Mapping[str, bytes]) -> None:
         try:
             await self._clone.push(commit)
         except Unavailable as error:
@@ -392,12 +291,8 @@ class GitTree:
             if self._head is None or not await self._clone.descends(self._head, commit):
                 raise Unavailable(error.what, fix=error.fix, maybe=False) from None
             return
-        listing = await self._opened()
-        changes = await self._clone.changes(head, commit) if head is not None else None
-        if changes is None:
-            await self._take(commit, await self._clone.listing(commit))
-        else:
-            await self._take(commit, await asyncio.to_thread(listing.changed, changes))
+        marks = {path: _object_id(data) for path, data in files.items()}
+        await self._take(commit, await asyncio.to_thread(below.changed, marks))
 
     async def tidy(self) -> None:
         """Pack the clone if it needs it; to be called now and then, from a background task."""
@@ -407,9 +302,7 @@ class GitTree:
 
     async def close(self) -> None:
         """End what runs; publications that wait fail."""
-        if self._publisher is not None:
-            self._publisher.cancel()
-            await asyncio.gather(self._publisher, return_exceptions=True)
+        await self._batching.close()
         await self._clone.close()
 
 
@@ -425,16 +318,10 @@ class _State:
     async def paths(self, prefix: str = "") -> list[str]:
         return self._listing.under(prefix)
 
-
-def _fail(publications: Sequence[_Publication], error: BaseException) -> None:
-    for each in publications:
-        if each.done.done():
-            continue
-        if isinstance(error, asyncio.CancelledError):
-            each.done.set_exception(Unavailable("the registry was closed", maybe=True))
-        else:
-            each.done.set_exception(error)
+    async def tags(self) -> Listing:
+        return self._listing
 
 
-def _title(message: str) -> str:
-    return " ".join(message.split())[:_TITLE] or "a publication"
+def _object_id(data: bytes) -> str:
+    # git's own name for a file; signatures, not this, say who wrote it.
+    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +16,7 @@ import pytest
 from osiris_mesh.errors import Conflict, Denied, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.registry.tree import MAX_FILE, Reader, Tree
 from osiris_mesh.registry.tree_git import GitTree
+from tests.registry import conformance
 from tests.registry.git.repository import Repository, appending, writing
 
 NAME = "ns/_/text/shout.jsonl"
@@ -39,6 +41,16 @@ async def make(tmp_path: Path, remote: Repository) -> AsyncIterator[Make]:
     yield made
     for tree in trees:
         await tree.close()
+
+
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=conformance.name_of)
+async def test_it_is_a_tree(check: conformance.Check, make: Make) -> None:
+    folders = itertools.count()
+
+    async def made() -> Tree:
+        return make(f"clone{next(folders)}")
+
+    await check(made)
 
 
 async def test_the_first_publication_founds_an_empty_repository(make: Make, remote: Repository) -> None:
