@@ -7,9 +7,10 @@ Nothing here touches the disk or looks into arguments and results. What it needs
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from osiris_mesh.clock import Clock
@@ -29,10 +30,10 @@ from osiris_mesh.errors import (
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
 from osiris_mesh.invoke.meter import Meter
-from osiris_mesh.invoke.ports import Access, Peers, Runner
+from osiris_mesh.invoke.ports import Access, Beyond, Peers, Runner
 from osiris_mesh.invoke.resolver import LedgerView, Resolver
 from osiris_mesh.invoke.trace import HEADER, Span, Tracer, checked
-from osiris_mesh.invoke.under_way import MORE_TIME, Answered, Call, answer, depth_of, recorded, text_of, told
+from osiris_mesh.invoke.under_way import MORE_TIME, Answered, Call, answer, depth_of, recorded, send, text_of, told
 from osiris_mesh.link import Audience, Caller, Reply, Request, Router
 from osiris_mesh.settings.invoke import InvokeSettings
 
@@ -57,6 +58,7 @@ class Invoker:
         rng: Draws between nodes.
         tracer: Records spans; None: none are.
         access: Who may call what; None: whoever reaches this node.
+        beyond: Functions that this mesh does not have; None: there are none.
 
     Attributes:
         meter: Figures of the calls that came to this node.
@@ -76,12 +78,14 @@ class Invoker:
         rng: random.Random,
         tracer: Tracer | None = None,
         access: Access | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self.meter = Meter(limit=settings.max_metered)
         self.refused = 0
         self.attempts = settings.attempts
         self._tracer = tracer
         self._access = access
+        self._beyond = beyond
         self._me = me
         self._resolver = Resolver(ledger)
         self._ledger = ledger
@@ -143,7 +147,13 @@ class Invoker:
             LimitExceeded: Functions call functions too deep.
             Overloaded, Unavailable, WorkerDied, DeadlineExceeded, FunctionError: As the table in ``life.py`` says.
         """
-        call = self._begin(name, deadline, headers, caller)
+        try:
+            call = self._begin(name, deadline, headers, caller)
+        except NotFound:
+            if self._beyond is None:
+                raise
+            result, facts, elapsed = await self._call_beyond(self._beyond, name, body, deadline, headers, caller)
+            return answer(result, facts, elapsed)
         ok = False
         try:
             result, facts = await self._live(call, self._life(call), body)
@@ -379,7 +389,14 @@ class Invoker:
         Raises:
             OsirisError: What can be said before anything runs; ``reply`` is told nothing then.
         """
-        call = self._begin(name, deadline, headers, caller)
+        try:
+            call = self._begin(name, deadline, headers, caller)
+        except NotFound:
+            if self._beyond is None:
+                raise
+            ask = functools.partial(self._call_beyond, self._beyond, name, body, deadline, headers, caller)
+            self._start(self._tell_beyond(name, ask, reply, answered or send), reply)
+            return
         if answered is not None:
             call.answered = answered
 
@@ -430,7 +447,10 @@ class Invoker:
         reply.on_cancel(cancelled)
 
     def _spawn(self, call: Call, life: CallLife, body: bytes, reply: Reply) -> None:
-        task = asyncio.get_running_loop().create_task(self._finish(call, life, body, reply))
+        self._start(self._finish(call, life, body, reply), reply)
+
+    def _start(self, work: Coroutine[Any, Any, None], reply: Reply) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -458,6 +478,52 @@ class Invoker:
         finally:
             self._end(call, ok=ok)
 
+    async def _call_beyond(
+        self,
+        beyond: Beyond,
+        name: str,
+        body: bytes,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+        caller: Caller,
+    ) -> tuple[bytes, dict[str, Any] | None, float]:
+        """Have a call of a function that this mesh does not have answered; return result, details and seconds."""
+        depth = depth_of(headers, self._settings.max_depth)
+        began = self._clock.monotonic()
+        if deadline is not None and deadline <= began:
+            raise DeadlineExceeded(f"the time for {name} was over before it began", fix=MORE_TIME, reason="caller")
+        self._count += 1
+        call_id = f"{self._run_id}{self._count:x}"
+        resume = self._runner.pause(caller) if caller.audience is Audience.FUNCTION else None
+        self._in_flight += 1
+        try:
+            onward = {**headers, "depth": depth}
+            result, facts = await beyond.call(name, body, deadline=deadline, headers=onward, caller=caller)
+        finally:
+            self._in_flight -= 1
+            if resume is not None:
+                resume()
+        details = {**facts, "call": call_id} if headers.get("details") is True else None
+        return result, details, self._clock.monotonic() - began
+
+    @staticmethod
+    async def _tell_beyond(
+        name: str,
+        ask: Callable[[], Awaitable[tuple[bytes, dict[str, Any] | None, float]]],
+        reply: Reply,
+        answered: Answered,
+    ) -> None:
+        try:
+            answered(reply, *await ask())
+        except OsirisError as error:
+            reply.fail(error)
+        except asyncio.CancelledError:
+            reply.fail(Unavailable(f"the call of {name} was stopped", maybe=True))
+            raise
+        except Exception:  # noqa: BLE001 - the outermost edge of a call's task
+            _log.exception("call failed", extra={"function": name})
+            reply.fail(InternalError(f"the call of {name} failed inside the controller"))
+
     async def close(self) -> None:
         """Stop every call that is still under way; its caller is told so."""
         tasks = list(self._tasks)
@@ -472,7 +538,12 @@ class Invoker:
         name = text_of(body, "name")
         if self._access is not None and not self._access.may_resolve(request.caller, name):
             raise _denied("resolve", name)
-        return pack(self.resolve(name))
+        try:
+            return pack(self.resolve(name))
+        except NotFound:
+            if self._beyond is None:
+                raise
+            return pack(await self._beyond.resolve(name, caller=request.caller, headers=request.headers))
 
 
 def _denied(what: str, name: str) -> Denied:

@@ -10,7 +10,7 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.invoke.choice import Candidate, Here
 from osiris_mesh.link import Caller
 
-__all__ = ["Access", "Peers", "Runner"]
+__all__ = ["Access", "Beyond", "Peers", "Runner"]
 
 
 class Runner(Protocol):
@@ -77,4 +77,18 @@ class Access(Protocol):
 
     def may_resolve(self, caller: Caller, name: str) -> bool:
         """Say whether ``caller`` may learn what ``name`` means; ``UsageError`` if that is no name."""
+        ...
+
+
+class Beyond(Protocol):
+    """Functions that this mesh does not have; see :class:`osiris_mesh.invoke.outside.Outside`."""
+
+    async def resolve(self, name: str, *, caller: Caller, headers: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a caller must know of a function."""
+        ...
+
+    async def call(
+        self, name: str, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Have one call answered; return the packed result and the details."""
         ...

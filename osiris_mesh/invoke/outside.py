@@ -1,0 +1,298 @@
+"""Calls of functions that this mesh does not have: at the providers that their signed records name.
+
+A record comes from a :class:`Names` (:class:`osiris_mesh.registry.resolver.Resolver`), its providers in the order they
+are to be asked. They are asked one after another inside the caller's deadline; a call that may have taken effect is
+asked of another only if it may be repeated. The security context of the caller, of the mesh and of the call, narrowed
+into one, has its word about the function and about each provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from osiris_mesh.clock import Clock
+from osiris_mesh.codec import VALUE, pack, unpack
+from osiris_mesh.errors import Conflict, DeadlineExceeded, FunctionError, NotFound, OsirisError, Unavailable, UsageError
+from osiris_mesh.function.signature import Signature, binding_of
+from osiris_mesh.invoke.trace import HEADER as TRACE
+from osiris_mesh.invoke.under_way import MORE_TIME
+from osiris_mesh.link import Caller
+from osiris_mesh.registry.context import HEADER as CONTEXT
+from osiris_mesh.registry.context import Context
+from osiris_mesh.registry.failover import Failover
+from osiris_mesh.registry.providers.endpoint import surely_not
+from osiris_mesh.registry.record import Provider
+from osiris_mesh.registry.resolution import Resolution
+from osiris_mesh.registry.selection import Standings
+
+__all__ = ["ANY_ARGUMENTS", "Names", "Outside", "Providers", "Used"]
+
+ANY_ARGUMENTS: Final[list[Any]] = [[["args", 2, False, ""], ["kwargs", 4, False, ""]], ""]
+"""Wire form of a signature that takes whatever it is given: of a function whose record has none."""
+TIMEOUT_S: Final = 60.0
+"""Seconds a call may take that brings no deadline of its own."""
+
+
+class Names(Protocol):
+    """Resolves names of registries."""
+
+    def resolve_now(self, text: str, now: float, context: Context = ...) -> Resolution | None:
+        """Return what a reference comes to, if that is known and fresh."""
+        ...
+
+    async def resolve(self, text: str, *, deadline: float, context: Context = ..., explain: bool = False) -> Resolution:
+        """Return what a reference comes to."""
+        ...
+
+
+class Providers(Protocol):
+    """Asks providers; see :class:`osiris_mesh.registry.providers.endpoint.Endpoints`."""
+
+    async def call(
+        self,
+        provider: Provider,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+    ) -> Any:
+        """Call a function of a provider."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """One call that a provider was asked, for the meter.
+
+    Attributes:
+        provider: Who was asked.
+        function: Full name.
+        version: Which version.
+        caller: For whom: a name or a peer id.
+        seconds: How long it took.
+        ok: It was answered, with a value or with the function's own error.
+    """
+
+    provider: Provider
+    function: str
+    version: str
+    caller: str
+    seconds: float
+    ok: bool
+
+
+class Outside:
+    """Calls functions that only registries know.
+
+    Args:
+        names: Resolves them.
+        providers: Asks those who have them.
+        standings: What is known of providers; told of every call.
+        contexts: The security context a call is in: of its caller, the mesh and its header.
+        attempts: Providers one call is tried at.
+        clock: Time.
+        used: Told of every call that a provider was asked.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        providers: Providers,
+        standings: Standings,
+        *,
+        contexts: Callable[[Caller, Mapping[str, Any]], Context],
+        attempts: int,
+        clock: Clock,
+        used: Callable[[Used], None] = lambda _used: None,
+    ) -> None:
+        self._names = names
+        self._providers = providers
+        self._standings = standings
+        self._contexts = contexts
+        self._attempts = attempts
+        self._clock = clock
+        self._used = used
+
+    async def resolve(self, name: str, *, caller: Caller, headers: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a caller must know of a function, in the form the invoker's own resolver gives it.
+
+        Raises:
+            NotFound: No registry knows it.
+            Denied: The security context does not allow it.
+            Unavailable, DeadlineExceeded: Nobody could say.
+        """
+        now = self._clock.monotonic()
+        return facts(await self._found(name, now, now + TIMEOUT_S, self._contexts(caller, headers)))
+
+    async def call(
+        self, name: str, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Have one call answered by a provider.
+
+        Args:
+            name: Name, with or without ``@version``.
+            body: ``pack([args, kwargs])``.
+            deadline: Monotonic seconds, or None.
+            headers: ``binding``, ``idempotent``, ``context`` and ``depth`` count.
+            caller: Who asks.
+
+        Returns:
+            The packed result, and the details: provider, version, source and so on.
+
+        Raises:
+            NotFound: No registry knows it, or nobody serves it.
+            Denied: The security context does not allow it.
+            Conflict: The arguments were bound against another signature.
+            UsageError: The arguments do not fit the signature.
+            FunctionError: The function's own error.
+            OsirisError: Why no provider answered: what the last one said.
+        """
+        began = self._clock.monotonic()
+        ends = began + TIMEOUT_S if deadline is None else deadline
+        found = await self._found(name, began, ends, self._contexts(caller, headers))
+        args, kwargs = _arguments(found, body, headers)
+        if not found.providers:
+            raise NotFound(
+                f"nobody serves {found.name} {found.version}: its record names no provider, and it is not in this mesh",
+                fix="deploy its bundle here, or have its owner name a provider",
+                name=found.name,
+            )
+        onward = {key: headers[key] for key in ("idempotent", "depth", TRACE, CONTEXT) if key in headers}
+        value, provider = await self._ask(found, args, kwargs, ends, onward, caller)
+        return pack(value), {
+            "node": provider.id,
+            "version": str(found.version),
+            "warm": True,
+            "provider": provider.id,
+            "source": found.source,
+            "age": round(found.age_ms / 1000, 3),
+            "stale": found.stale,
+        }
+
+    async def _found(self, name: str, now: float, ends: float, context: Context) -> Resolution:
+        found = self._names.resolve_now(name, now, context)
+        if found is None:
+            found = await self._names.resolve(name, deadline=ends, context=context)
+        if found.bound is None:
+            # It was deployed here after the ledger was asked.
+            raise Unavailable(f"{found.name} has just come to this mesh", fix="call again", maybe=False)
+        return found
+
+    async def _ask(
+        self,
+        found: Resolution,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        ends: float,
+        headers: Mapping[str, Any],
+        caller: Caller,
+    ) -> tuple[Any, Provider]:
+        """Ask the providers in their order, until one answers."""
+        clock, standings = self._clock.monotonic, self._standings
+        plan = Failover(
+            found.providers,
+            deadline=ends,
+            expected_ms=lambda provider: standings.response_ms(provider, clock()),
+            may_repeat=headers.get("idempotent") is True,
+            attempts=self._attempts,
+        )
+        last: OsirisError | None = None
+        while (attempt := plan.next(clock())) is not None:
+            provider, began = attempt.provider, clock()
+            if not standings.began(provider, began):
+                last = last or Unavailable(f"{provider.id} failed lately and is left alone for a while", maybe=False)
+                plan.failed(maybe=False)
+                continue
+            answered: bool | None = None
+            try:
+                async with asyncio.timeout(attempt.wait):
+                    value = await self._providers.call(
+                        provider, found.name, args, kwargs, deadline=began + attempt.wait, headers=headers
+                    )
+            except FunctionError:
+                answered = True
+                raise
+            except TimeoutError:
+                answered, maybe = False, True
+                last = DeadlineExceeded(
+                    f"{provider.id} did not answer for {found.name} in {attempt.wait:.3g} s", fix=MORE_TIME, maybe=True
+                )
+            except OsirisError as error:
+                # What is refused for what it is says nothing about whether the provider is well.
+                answered, maybe = not isinstance(error, (Unavailable, DeadlineExceeded)), not surely_not(error)
+                last = error
+            else:
+                answered = True
+                return value, provider
+            finally:
+                self._note(provider, found, caller, began, answered)
+            if not plan.failed(maybe=maybe):
+                break
+        raise last or DeadlineExceeded(
+            f"the time for {found.name} was over before it began", fix=MORE_TIME, maybe=False
+        )
+
+    def _note(self, provider: Provider, found: Resolution, caller: Caller, began: float, answered: bool | None) -> None:
+        now = self._clock.monotonic()
+        if answered is None:
+            self._standings.abandoned(provider)
+            return
+        if answered:
+            self._standings.answered(provider, now - began, now)
+        else:
+            self._standings.failed(provider, now)
+        who = caller.name or caller.peer
+        self._used(Used(provider, found.name, str(found.version), who, now - began, answered))
+
+
+def facts(found: Resolution) -> dict[str, Any]:
+    """Return what a caller must know of a function of a registry."""
+    bound = found.bound
+    if bound is None:
+        raise NotFound(f"no registry has {found.name}", name=found.name)
+    binding = bound.binding
+    signature = _signature(found)
+    return {
+        "name": found.name,
+        "version": str(found.version),
+        "digest": bytes.fromhex(binding.digest),
+        "signature": signature,
+        "binding": binding_of(signature),
+        "description": binding.description,
+        "timeout_ms": int(TIMEOUT_S * 1000),
+        "idempotent": False,
+    }
+
+
+def _signature(found: Resolution) -> Any:
+    bound = found.bound
+    if bound is None or not bound.binding.signature:
+        return ANY_ARGUMENTS
+    return [[list(part) for part in bound.binding.signature[0]], bound.binding.signature[1]]
+
+
+def _arguments(found: Resolution, body: bytes, headers: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    signature = _signature(found)
+    binding = headers.get("binding")
+    if binding is not None and binding != binding_of(signature):
+        raise Conflict(
+            f"the signature of {found.name} is not the one the arguments were bound against",
+            fix="resolve the name again and bind anew",
+            reason="binding",
+            resolved=facts(found),
+        )
+    value = unpack(body, VALUE)
+    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) and isinstance(value[1], dict)):
+        raise UsageError("a call's body is [arguments, keyword arguments]")
+    args, kwargs = value
+    if binding is None:
+        try:
+            Signature.from_wire(signature, found.name).bind(args, kwargs)
+        except TypeError as error:
+            raise UsageError(str(error)) from None
+    return args, kwargs
