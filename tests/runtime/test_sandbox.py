@@ -15,21 +15,19 @@ from osiris_mesh.runtime.sandbox import probe
 from osiris_mesh.settings.runtime import RuntimeSettings
 from tests.runtime.conftest import Bench, make_runtime
 
-SEEN = set(
-    [
-        "HOME",
-        "LANG",
-        "MALLOC_ARENA_MAX",
-        "MALLOC_MMAP_THRESHOLD_",
-        "MALLOC_TRIM_THRESHOLD_",
-        "MKL_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "PATH",
-        "PWD",
-        "TMPDIR",
-    ]
-)
+SEEN = {
+    "HOME",
+    "LANG",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "PATH",
+    "PWD",
+    "TMPDIR",
+}
 
 
 @pytest.fixture
