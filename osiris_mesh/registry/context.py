@@ -270,7 +270,9 @@ def may_call(
 def origin(endpoint: str) -> str:
     """Return ``scheme://host`` of an endpoint, with its port if one is given: what patterns of providers are about."""
     parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
+    host = parts.netloc.rpartition("@")[2]
+    # A peer id has capital letters, and they count.
+    return f"{parts.scheme}://{host if parts.scheme == 'mesh' else host.lower()}"
 
 
 def matches(pattern: str, text: str) -> bool:

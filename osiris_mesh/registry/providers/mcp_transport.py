@@ -1,8 +1,8 @@
 """The ``mcp`` package's client over our guarded session: the same addresses, certificates, bounds and pool as https.
 
 The package reports whatever goes wrong below it as a closed connection. So a failure is handed to it as the answer of
-the request it belongs to, marked with a secret of this process, and unpacked on the other side: every call learns its own
-reason, and whether it surely did not happen.
+the request it belongs to, marked with a secret of this process, and unpacked on the other side: every call learns its
+own reason, and whether it surely did not happen.
 """
 
 from __future__ import annotations
