@@ -38,7 +38,7 @@ _log = logging.getLogger("osiris.registry")
 _SCOPES: Final = {"local": Tier.LOCAL, "regional": Tier.REGIONAL, "global": Tier.GLOBAL}
 _RANKED_S: Final = 0.25
 """For so long an order of providers is used without looking at measurements again."""
-_MAX_READY: Final = 16_384
+_MAX_READY: Final = 8192
 _NO_STEPS: Final[tuple[Step, ...]] = ()
 
 

@@ -167,6 +167,10 @@ class Standings:
         self.generation += changed
         return changed
 
+    def moved(self) -> None:
+        """Note that a provider answers somewhere else now: orders made before may be wrong."""
+        self.generation += 1
+
     def believed(self, key: Key, score: float, weight: float) -> None:
         """Note a provider's reputation: the share that goes well by others' word, and the calls that counts for."""
         known = self._touch(key)

@@ -35,7 +35,7 @@ class RegistrySettings:
             of higher precedence have its say; shorter answers sooner when one hangs.
         peers_s: Longest time given to the peers of our region, before registries are asked.
         peers_asked: Peers of our region asked about one name at a time.
-        cached: Names kept in memory; the one unused for longest goes first. One takes 2 to 4 KiB.
+        cached: Names kept in memory; the one unused for longest goes first. One takes some 6 KiB.
         queries: Questions under way at a time; one more name waits for its turn, bounded by its deadline.
         stored: Names kept on disk for the next start.
         policy: Which provider is tried first.
@@ -66,7 +66,7 @@ class RegistrySettings:
     patience_s: float = 0.5
     peers_s: float = 0.25
     peers_asked: int = 3
-    cached: int = 16_384
+    cached: int = 8192
     queries: int = 256
     stored: int = 1_000_000
     policy: Policy = "balanced"
