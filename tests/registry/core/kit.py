@@ -67,7 +67,7 @@ def history(*said: dict[str, Any], keys: list[KeyPair] | None = None, name: Func
             "sequence": sequence,
             "previous": lines[-1].digest.hex() if lines else "",
         }
-        is_binding = not fields.keys() & {"deprecated", "providers", "aliases"}
+        is_binding = "digest" in fields or fields.keys() == {"version"}
         line: Binding | Amendment = (
             Binding(**{"digest": "ab" * 32, **place, **fields}) if is_binding else Amendment(**place, **fields)
         )
