@@ -200,6 +200,11 @@ def merge(
             steps[answer.registry] = _step(
                 answer, "quarantined", f"version {found.version} was bound to {found.kept.hex()[:16]} before"
             )
+        elif before is not None and _parts(before, answer):
+            evidence.append(_parting(before, answer))
+            steps[answer.registry] = _step(
+                answer, "quarantined", f"its signer said otherwise before, in {before.registry}"
+            )
         else:
             usable.append(answer)
     winner = _fold(usable, steps, evidence, accepts)
@@ -295,6 +300,13 @@ def _continues(short: Answer, long: Answer, accepts: Accepts | None) -> bool:
     if not _is_prefix(short, long):
         return False
     return _signers(long) <= _signers(short) if accepts is None else accepts(short.registry, long)
+
+
+def _parts(before: Answer, answer: Answer) -> bool:
+    """Say whether two histories contradict each other, with a signer in common."""
+    if _same(before, answer) or _is_prefix(before, answer) or _is_prefix(answer, before):
+        return False
+    return bool(_signers(before) & _signers(answer))
 
 
 def _contradicts(answer: Answer, known: Known) -> Equivocation | None:

@@ -131,6 +131,15 @@ def test_a_copied_history_is_continued_only_by_those_who_may() -> None:
         assert outcomes(down)["b"] == "not believed"
 
 
+def test_a_fork_of_what_this_node_saw_first_is_quarantined_whatever_the_precedence() -> None:
+    first, second = history(NAME, ONE, TWO), history(NAME, ONE, {**TWO, "description": "forked"})
+    verdict = judge(answer("a", second), answer("b", first), before=answer("b", first))
+    assert outcomes(verdict) == {"a": "quarantined", "b": "holds"}
+    honest = history(NAME, OTHER, by=key(2))
+    verdict = judge(answer("a", honest), answer("b", first), before=answer("b", first))
+    assert outcomes(verdict) == {"a": "holds", "b": "outranked"}, "no signer in common: precedence"
+
+
 def test_what_was_newer_is_not_given_up_for_a_copy_that_lags() -> None:
     short, long = history(NAME, ONE), history(NAME, ONE, TWO)
     verdict = judge(Answer("a", error=DOWN), answer("b", short), before=answer("a", long))
