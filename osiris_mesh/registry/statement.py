@@ -44,6 +44,8 @@ MAX_LINE: Final = 64 * 1024
 """Bytes of one statement, without the line's end."""
 MAX_SIGNATURES: Final = 16
 LINE_LIMITS: Final = Limits(size=MAX_LINE, depth=16, count=1024)
+# The msgpack form stands two containers deeper than its payload, whose own depth is bounded as the line's.
+_WIRE_LIMITS: Final = Limits(size=MAX_LINE, depth=LINE_LIMITS.depth + 2, count=1024)
 _LARGEST: Final = (1 << 53) - 1
 _HEX: Final = frozenset("0123456789abcdef")
 
@@ -96,7 +98,7 @@ class Statement:
         Raises:
             RemoteProtocolError: Another form, or a signature is wrong.
         """
-        value = unpack_canonical(data, LINE_LIMITS)
+        value = unpack_canonical(data, _WIRE_LIMITS)
         if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], list)):
             raise RemoteProtocolError("a statement is not of the form [payload, signatures]")
         payload, signatures = value
