@@ -203,8 +203,12 @@ async def end(process: Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     # What it still had to say is not wanted; nothing else closes the pipes of a process whose words nobody took.
     transport: asyncio.SubprocessTransport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001
-    transport.close()
+    for descriptor in (0, 1, 2):
+        if (pipe := transport.get_pipe_transport(descriptor)) is not None:
+            pipe.close()
     await process.wait()
+    # Closed earlier, it would ask for the exit code itself, and whoever watches children would miss it and say so.
+    transport.close()
 
 
 async def run(
