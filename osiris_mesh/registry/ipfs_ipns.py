@@ -27,6 +27,7 @@ _SIGNED: Final = b"ipns-signature:"
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z\Z", re.ASCII)
 _VALUE, _SIGNATURE_1, _KIND, _VALIDITY, _SEQUENCE, _TTL, _KEY, _SIGNATURE_2, _DATA = range(1, 10)
 _MAX_SEQUENCE: Final = 1 << 63
+_PLAIN: Final = frozenset({bytes, int, str, bool, float, type(None)})
 _KEYS: Final = {"Value", "Validity", "ValidityType", "Sequence", "TTL"}
 _KEY_PREFIX: Final = bytes.fromhex("08011220")
 
@@ -101,6 +102,8 @@ def _read_document(data: bytes) -> dict[str, Any]:
         raise RemoteProtocolError(f"a pointer's document is not DAG-CBOR: {type(error).__name__}") from None
     if not same:
         raise RemoteProtocolError("a pointer's document is not in DAG-CBOR's one form")
+    if not all(type(key) is str and type(item) in _PLAIN for key, item in value.items()):
+        raise RemoteProtocolError("a pointer's document has a value of a kind that is not expected")
     if not _KEYS.issubset(value):
         raise RemoteProtocolError("a pointer's document lacks a field")
     if not all(type(value[part]) is bytes for part in ("Value", "Validity")):

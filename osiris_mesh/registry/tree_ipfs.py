@@ -83,6 +83,10 @@ class TreeIpfs:
         cache_bytes: Blocks to keep.
         spread_from: As :data:`osiris_mesh.registry.ipfs_build.SPREAD_FROM`.
 
+    Attributes:
+        pointer: In its one form.
+        path: The file.
+
     Raises:
         UsageError: ``pointer`` or an address is of another form, or there is no gateway.
     """
@@ -104,7 +108,8 @@ class TreeIpfs:
         spread_from: int = SPREAD_FROM,
     ) -> None:
         self.name = name
-        self._pointer = _pointer(pointer)
+        self.path = path
+        self.pointer = _pointer(pointer)
         self._gateways = [checked_url(url) for url in gateways]
         if not self._gateways:
             raise UsageError(f"the registry {name} has no gateway to read from", fix="give at least one --gateway")
@@ -144,7 +149,7 @@ class TreeIpfs:
 
     async def _tree(self) -> Cid:
         if self._root is None:
-            seen = await self._store.seen(self._pointer)
+            seen = await self._store.seen(self.pointer)
             if seen is None:
                 raise Unavailable(f"the registry {self.name} was not fetched yet", fix="registry sync", maybe=False)
             self._root = seen.root
@@ -241,7 +246,7 @@ class TreeIpfs:
 
     async def _target(self) -> IpnsName | str:
         """Return the name that moves, or the path of content that does not, after the domains on the way."""
-        pointer = self._pointer
+        pointer = self.pointer
         for _ in range(_DEPTH):
             if pointer.startswith("/ipfs/"):
                 return pointer
@@ -291,7 +296,7 @@ class TreeIpfs:
         if seen.name:
             # What refuses a rollback belongs to the name: a domain may come to point at another one.
             await self._store.remember(seen.name, seen)
-        await self._store.remember(self._pointer, seen)
+        await self._store.remember(self.pointer, seen)
 
     # -- writing
 
@@ -344,7 +349,7 @@ class TreeIpfs:
         try:
             return await self._newest()
         except Unavailable:
-            known = await self._store.seen(self._pointer)
+            known = await self._store.seen(self.pointer)
             if known is None or not known.name:
                 raise
             return known
