@@ -1,6 +1,8 @@
 """Several registries as one: who is asked, and which answer holds. A pure core.
 
-Registries stand in order of *precedence*; its *route* says which names a registry is asked about. Over the answers:
+Registries stand in order of *precedence*; its *route* says which names a registry is asked about. A name that a
+route names is asked of such registries alone: else a public registry would learn private names, and could answer them
+first. Over the answers:
 
 ====================================  ============================================================================
 answers                               then
@@ -48,7 +50,7 @@ class Route:
 
     Attributes:
         registry: The registry's name.
-        patterns: As in :func:`osiris_mesh.registry.context.matches`; none: every name.
+        patterns: As in :func:`osiris_mesh.registry.context.matches`; none: every name that nobody's patterns fit.
     """
 
     registry: str
@@ -80,7 +82,9 @@ class Federation:
 
     def order(self, name: str) -> tuple[str, ...]:
         """Return the registries to ask about a full name, the highest precedence first."""
-        return tuple(route.registry for route in self.routes if route.fits(name))
+        fitting = [route for route in self.routes if route.fits(name)]
+        routed = [route for route in fitting if route.patterns]
+        return tuple(route.registry for route in routed or fitting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,13 @@ def judge(*answers: Answer, **more: Any) -> Verdict:
 
 def test_precedence_and_patterns_say_who_is_asked() -> None:
     federation = Federation((Route("private", ("team/*", "acme.com/*/*")), Route("public"), Route("odd", ("odd/f",))))
-    assert federation.order("team/f") == ("private", "public")
-    assert federation.order(NAME) == ("private", "public")
+    # A name that a pattern fits is nobody else's business.
+    assert federation.order("team/f") == ("private",)
+    assert federation.order(NAME) == ("private",)
     assert federation.order("else/f") == ("public",)
-    assert federation.order("odd/f") == ("public", "odd")
+    assert federation.order("odd/f") == ("odd",)
+    shared = Federation((Route("a", ("team/*",)), Route("b", ("team/f", "other/*")), Route("c")))
+    assert shared.order("team/f") == ("a", "b")
     with pytest.raises(UsageError, match="one name"):
         Federation((Route("a"), Route("a")))
 
