@@ -83,6 +83,16 @@ class Registry(WritableTree):
         super().__init__(tree, trust, clock, checkpoint_key=checkpoint_key, mirror=mirror)
         self._tag = ""
 
+    @property
+    def names(self) -> int:
+        """How many names were believed at the last synchronisation."""
+        return len(self._index)
+
+    def known(self, name: str) -> Record | None:
+        """Return what a name was believed to be when it was last asked for here; None: not lately. Asks nobody."""
+        cached = self._cache.get(path_of(FunctionName.parse(name)))
+        return None if cached is None else cached.record
+
     async def lookup(self, name: str | FunctionName) -> Found:
         """Return a name.
 

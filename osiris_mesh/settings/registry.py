@@ -31,6 +31,8 @@ class RegistrySettings:
         stale_max_s: Age past which an old answer is not served at all.
         lookup_s: Longest time of one question to one registry; a deadline may make it shorter for one caller, and the
             question goes on for the others.
+        fetch_s: Seconds between two looks whether a registry has something new, jittered; news from its publisher and
+            `registry sync` come at once.
         patience_s: How long the other registries are waited for once one gave a usable answer. Longer lets a slow one
             of higher precedence have its say; shorter answers sooner when one hangs.
         peers_s: Longest time given to the peers of our region, before registries are asked.
@@ -63,6 +65,7 @@ class RegistrySettings:
     stale_after_s: float = 1.8
     stale_max_s: float = 30 * 86_400.0
     lookup_s: float = 10.0
+    fetch_s: float = 30.0
     patience_s: float = 0.5
     peers_s: float = 0.25
     peers_asked: int = 3
