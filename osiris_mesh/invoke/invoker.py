@@ -150,7 +150,7 @@ class Invoker:
         try:
             call = self._begin(name, deadline, headers, caller)
         except NotFound:
-            if self._beyond is None:
+            if self._beyond is None or not self._beyond.asks():
                 raise
             result, facts, elapsed = await self._call_beyond(self._beyond, name, body, deadline, headers, caller)
             return answer(result, facts, elapsed)
@@ -392,7 +392,7 @@ class Invoker:
         try:
             call = self._begin(name, deadline, headers, caller)
         except NotFound:
-            if self._beyond is None:
+            if self._beyond is None or not self._beyond.asks():
                 raise
             ask = functools.partial(self._call_beyond, self._beyond, name, body, deadline, headers, caller)
             self._start(self._tell_beyond(name, ask, reply, answered or send), reply)
@@ -541,7 +541,7 @@ class Invoker:
         try:
             return pack(self.resolve(name))
         except NotFound:
-            if self._beyond is None:
+            if self._beyond is None or not self._beyond.asks():
                 raise
             return pack(await self._beyond.resolve(name, caller=request.caller, headers=request.headers))
 

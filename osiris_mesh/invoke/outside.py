@@ -26,9 +26,8 @@ from osiris_mesh.registry.failover import Failover
 from osiris_mesh.registry.providers.endpoint import surely_not
 from osiris_mesh.registry.record import Provider
 from osiris_mesh.registry.resolution import Resolution
-from osiris_mesh.registry.selection import Standings
 
-__all__ = ["ANY_ARGUMENTS", "Names", "Outside", "Providers", "Used"]
+__all__ = ["ANY_ARGUMENTS", "Health", "Names", "Outside", "Providers", "Used"]
 
 ANY_ARGUMENTS: Final[list[Any]] = [[["args", 2, False, ""], ["kwargs", 4, False, ""]], ""]
 """Wire form of a signature that takes whatever it is given: of a function whose record has none."""
@@ -38,6 +37,10 @@ TIMEOUT_S: Final = 60.0
 
 class Names(Protocol):
     """Resolves names of registries."""
+
+    def asks(self) -> bool:
+        """Say whether there is any registry."""
+        ...
 
     def resolve_now(self, text: str, now: float, context: Context = ...) -> Resolution | None:
         """Return what a reference comes to, if that is known and fresh."""
@@ -62,6 +65,30 @@ class Providers(Protocol):
         headers: Mapping[str, Any],
     ) -> Any:
         """Call a function of a provider."""
+        ...
+
+
+class Health(Protocol):
+    """Told of every call; see :class:`osiris_mesh.registry.health.Health`."""
+
+    def began(self, provider: Provider) -> bool:
+        """Note the start of a call; False: do not make it."""
+        ...
+
+    def abandoned(self, provider: Provider) -> None:
+        """Note that a call ended without saying anything about the provider."""
+        ...
+
+    def answered(self, provider: Provider, seconds: float) -> None:
+        """Note that a call was answered."""
+        ...
+
+    def failed(self, provider: Provider) -> None:
+        """Note that a call was not answered."""
+        ...
+
+    def response_ms(self, provider: Provider) -> float:
+        """Return the time an answer is expected to take."""
         ...
 
 
@@ -92,7 +119,7 @@ class Outside:
     Args:
         names: Resolves them.
         providers: Asks those who have them.
-        standings: What is known of providers; told of every call.
+        health: What is known of providers; told of every call.
         contexts: The security context a call is in: of its caller, the mesh and its header.
         attempts: Providers one call is tried at.
         clock: Time.
@@ -103,7 +130,7 @@ class Outside:
         self,
         names: Names,
         providers: Providers,
-        standings: Standings,
+        health: Health,
         *,
         contexts: Callable[[Caller, Mapping[str, Any]], Context],
         attempts: int,
@@ -112,11 +139,15 @@ class Outside:
     ) -> None:
         self._names = names
         self._providers = providers
-        self._standings = standings
+        self._health = health
         self._contexts = contexts
         self._attempts = attempts
         self._clock = clock
         self._used = used
+
+    def asks(self) -> bool:
+        """Say whether there is any registry to ask."""
+        return self._names.asks()
 
     async def resolve(self, name: str, *, caller: Caller, headers: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a caller must know of a function, in the form the invoker's own resolver gives it.
@@ -193,18 +224,18 @@ class Outside:
         caller: Caller,
     ) -> tuple[Any, Provider]:
         """Ask the providers in their order, until one answers."""
-        clock, standings = self._clock.monotonic, self._standings
+        clock, health = self._clock.monotonic, self._health
         plan = Failover(
             found.providers,
             deadline=ends,
-            expected_ms=lambda provider: standings.response_ms(provider, clock()),
+            expected_ms=health.response_ms,
             may_repeat=headers.get("idempotent") is True,
             attempts=self._attempts,
         )
         last: OsirisError | None = None
         while (attempt := plan.next(clock())) is not None:
             provider, began = attempt.provider, clock()
-            if not standings.began(provider, began):
+            if not health.began(provider):
                 last = last or Unavailable(f"{provider.id} failed lately and is left alone for a while", maybe=False)
                 plan.failed(maybe=False)
                 continue
@@ -240,12 +271,12 @@ class Outside:
     def _note(self, provider: Provider, found: Resolution, caller: Caller, began: float, answered: bool | None) -> None:
         now = self._clock.monotonic()
         if answered is None:
-            self._standings.abandoned(provider)
+            self._health.abandoned(provider)
             return
         if answered:
-            self._standings.answered(provider, now - began, now)
+            self._health.answered(provider, now - began)
         else:
-            self._standings.failed(provider, now)
+            self._health.failed(provider)
         who = caller.name or caller.peer
         self._used(Used(provider, found.name, str(found.version), who, now - began, answered))
 

@@ -83,6 +83,10 @@ class Access(Protocol):
 class Beyond(Protocol):
     """Functions that this mesh does not have; see :class:`osiris_mesh.invoke.outside.Outside`."""
 
+    def asks(self) -> bool:
+        """Say whether there is anybody to ask."""
+        ...
+
     async def resolve(self, name: str, *, caller: Caller, headers: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a caller must know of a function."""
         ...

@@ -55,14 +55,19 @@ class Names:
 
     Attributes:
         known: It.
+        any: Whether there is a registry at all.
         at_once: Whether it is cached.
         asked: Contexts it was asked in.
     """
 
     def __init__(self, known: Resolution) -> None:
         self.known = known
+        self.any = True
         self.at_once = True
         self.asked: list[Context] = []
+
+    def asks(self) -> bool:
+        return self.any
 
     def resolve_now(self, text: str, now: float, context: Context = FULL) -> Resolution | None:
         assert now > 0
@@ -118,6 +123,28 @@ class Providers:
         return sum(args)
 
 
+class Health:
+    """What calls show, and nothing that is told to others."""
+
+    def __init__(self, standings: Standings) -> None:
+        self._standings = standings
+
+    def began(self, provider: Provider) -> bool:
+        return self._standings.began(provider, SYSTEM.monotonic())
+
+    def abandoned(self, provider: Provider) -> None:
+        self._standings.abandoned(provider)
+
+    def answered(self, provider: Provider, seconds: float) -> None:
+        self._standings.answered(provider, seconds, SYSTEM.monotonic())
+
+    def failed(self, provider: Provider) -> None:
+        self._standings.failed(provider, SYSTEM.monotonic())
+
+    def response_ms(self, provider: Provider) -> float:
+        return self._standings.response_ms(provider, SYSTEM.monotonic())
+
+
 class Bench:
     def __init__(self, *providers: Provider, **more: Any) -> None:
         self.names = Names(resolution(*providers, **more))
@@ -129,7 +156,7 @@ class Bench:
         self.outside = Outside(
             self.names,
             self.providers,
-            self.standings,
+            Health(self.standings),
             contexts=lambda _caller, _headers: self.context,
             attempts=3,
             clock=SYSTEM,
@@ -187,6 +214,13 @@ async def test_nobody_knows_it() -> None:
     with pytest.raises(NotFound, match="no registry knows far/sub"):
         await bench.call("far/sub")
     assert bench.invoker.in_flight == 0
+
+
+async def test_without_a_registry_the_mesh_itself_says_that_it_is_not_there() -> None:
+    bench = Bench(ONE)
+    bench.names.any = False
+    with pytest.raises(NotFound, match="no function is called far/add"):
+        await bench.call()
 
 
 async def test_a_record_without_a_provider_says_so() -> None:
