@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,6 +130,12 @@ def test_the_ledger_takes_example_and_default_and_not_everything(key: str) -> No
         assert refusal(HIGHEST_LEVEL, key, known.default) == ""
     assert sum(bool(refusal(HIGHEST_LEVEL, key, value)) for value in NASTY) > len(NASTY) // 2, "a key without a rule"
     assert not any(refusal(0, key, value) for value in NASTY), "what older chains hold keeps its meaning"
+
+
+def test_the_protocol_tells_the_shape_of_every_key() -> None:
+    protocol = (Path(__file__).parents[2] / "docs/protocol/ledger.md").read_text("utf-8")
+    missing = [key.key for key in KEYS if f"`{key.key.replace('<name>', 'NAME')}`" not in protocol]
+    assert missing == [], "a new key is either of a new level, or one that no level knows: say so there"
 
 
 def test_keys_no_level_knows_take_any_text() -> None:
