@@ -2,10 +2,10 @@
 
 A provider ``marketplace://MARKET/NAME`` (or ``NAME@VERSION``) stands for whoever offers that function in a market. An
 *offer* is a provider with a cost in the signed record of the function. Its *digest* is the SHA-256 over name, version
-and everything the provider says of itself, its price among it. An *acceptance* is a statement too: the binding
+and all that the provider says of itself, its price among it. An *acceptance* is a statement too: the binding
 ``accepted/DIGEST`` in the accepting mesh's own namespace, with exactly that provider, signed by a key of that
-namespace. A price or an endpoint that changes is another offer, which nobody has accepted; an acceptance that is deprecated, or
-whose time is over, is none.
+namespace. A price or an endpoint that changes is another offer, which nobody has accepted; an acceptance that is
+deprecated, or whose time is over, is none.
 
 The market in the ledger keeps both where all of the mesh agrees on them, by whose authority and when included.
 """
