@@ -2,7 +2,8 @@
 
 A publication is one step for whoever finds the folder afterwards: new files are written aside and synced, then named in
 a *plan*, which is what commits them, then moved into place, the checkpoint last. Who finds a plan under the lock ends
-it first: its writer died. A reader may meet a half-moved state for a moment; the checkpoint tells, and it looks again.
+it first: its writer died. A change is made without the lock, and made anew, in the end under it, if others were faster.
+A reader may meet a half-moved state for a moment; the checkpoint tells, and it looks again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator
@@ -19,7 +21,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable
+from osiris_mesh.errors import Conflict, OsirisError, RemoteProtocolError, Unavailable
 from osiris_mesh.registry.layout import CHECKPOINT
 from osiris_mesh.registry.listing import Listing, check_files, is_path
 from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS, Blob, Change
@@ -29,6 +31,8 @@ __all__ = ["FolderTree"]
 _LOCK: Final = ".lock"
 _ASIDE: Final = ".publish"
 _PLAN: Final = "plan.json"
+_COUNT: Final = ".count"
+_OPTIMISTIC: Final = 2
 _WAIT: Final = 0.02
 _MAX_DEPTH: Final = 3
 
@@ -79,16 +83,34 @@ class FolderTree:
             Unavailable: The folder can't be written.
             UsageError: What the change wants to write is no part of a tree.
         """
-        async with self._locked():
+        await asyncio.to_thread(self._begin)
+        for _ in range(_OPTIMISTIC):
+            # Without the lock first: making a change may take long, and others need not wait for it.
+            before = await asyncio.to_thread(self._generation)
             try:
-                async with asyncio.timeout(self._patience):
-                    files = dict(await change(self))
-            except TimeoutError:
-                raise Unavailable(f"preparing the publication took over {self._patience:g} s", maybe=False) from None
-            check_files(files)
-            if files:
-                await asyncio.to_thread(self._write, files)
-            return await self.refresh()
+                files = await self._made(change)
+            except OsirisError:
+                if await asyncio.to_thread(self._generation) == before:
+                    raise
+                continue
+            async with self._locked():
+                if await asyncio.to_thread(self._generation) == before:
+                    return await self._written(files)
+        async with self._locked():
+            return await self._written(await self._made(change))
+
+    async def _made(self, change: Change) -> dict[str, bytes]:
+        try:
+            async with asyncio.timeout(self._patience):
+                files = dict(await change(self))
+        except TimeoutError:
+            raise Unavailable(f"preparing the publication took over {self._patience:g} s", maybe=False) from None
+        check_files(files)
+        return files
+
+    async def _written(self, files: dict[str, bytes]) -> str:
+        await asyncio.to_thread(self._write, files)
+        return await self.refresh()
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -96,7 +118,6 @@ class FolderTree:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         try:
-            await asyncio.to_thread(self._path.mkdir, parents=True, exist_ok=True)
             descriptor = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._failed(error) from None
@@ -116,6 +137,12 @@ class FolderTree:
             yield
         finally:
             os.close(descriptor)
+
+    def _begin(self) -> None:
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def _read(self, path: str) -> Blob | None:
         try:
@@ -161,8 +188,23 @@ class FolderTree:
             raise self._failed(error) from None
         return Listing(files)
 
+    def _generation(self) -> str:
+        """Return what moves with every publication, and while one is being moved into place."""
+        found = []
+        for path in (self._path / _COUNT, self._path / _ASIDE / _PLAN):
+            try:
+                found.append(path.read_text("ascii"))
+            except (FileNotFoundError, NotADirectoryError):
+                found.append("")
+            except (OSError, ValueError) as error:
+                raise Unavailable(f"the folder {self._path} can't be used: {error}", maybe=False) from None
+        return "|".join(found)
+
     def _write(self, files: dict[str, bytes]) -> None:
         aside = self._path / _ASIDE
+        files = {path: data for path, data in files.items() if not self._holds(path, data)}
+        if not files:
+            return
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
@@ -170,6 +212,7 @@ class FolderTree:
             order = sorted(files, key=lambda path: (path == CHECKPOINT, path))
             for number, path in enumerate(order):
                 _put(aside / str(number), files[path])
+            _put(aside / "count", secrets.token_hex(16).encode())
             _put(aside / "plan.new", json.dumps(order).encode())
             _sync(aside)
             (aside / "plan.new").rename(aside / _PLAN)
@@ -177,6 +220,10 @@ class FolderTree:
         except OSError as error:
             raise self._failed(error) from None
         self._end_plan()
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        found = self._read(path)
+        return found is not None and found.data == data
 
     def _end_plan(self) -> None:
         """Move what a committed plan names into place; nothing if there is none."""
@@ -198,6 +245,8 @@ class FolderTree:
                 with contextlib.suppress(FileNotFoundError):
                     (aside / str(number)).rename(target)
                 touched.update(item for item in target.parents if item.is_relative_to(self._path))
+            with contextlib.suppress(FileNotFoundError):
+                (aside / "count").rename(self._path / _COUNT)
             for folder in touched:
                 _sync(folder)
             shutil.rmtree(aside)

@@ -13,10 +13,19 @@ from pathlib import Path
 import pytest
 
 from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable, UsageError
-from osiris_mesh.registry.tree import MAX_FILE, Reader
+from osiris_mesh.registry.tree import MAX_FILE, Reader, Tree
 from osiris_mesh.registry.tree_folder import FolderTree
+from tests.registry import conformance
 
 PATH = "ns/_/a/b.jsonl"
+
+
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=conformance.name_of)
+async def test_it_is_a_tree(tmp_path: Path, check: conformance.Check) -> None:
+    async def make() -> Tree:
+        return tree(tmp_path)
+
+    await check(make)
 
 
 def tree(path: Path, patience: float = 10.0) -> FolderTree:
