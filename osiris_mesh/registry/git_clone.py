@@ -254,8 +254,9 @@ class Clone:
         self._check(await self._run(["update-ref", _HEAD, commit]), "write into the clone of")
 
     async def tidy(self) -> None:
-        """Pack what many fetches left, if there is much of it."""
-        await run(["gc", "--auto", "--quiet"], self._folder, seconds=_LOCAL)
+        """Pack what many fetches left, if there is much of it; not done in time, it is done another time."""
+        with contextlib.suppress(Unavailable):
+            await run(["gc", "--auto", "--quiet"], self._folder, seconds=_LOCAL)
 
     def _is_ahead(self, path: str) -> bool:
         return not path.startswith(NAMES) or path.startswith(self._prefixes)

@@ -38,6 +38,7 @@ from osiris_mesh.registry.tree import Blob, Change
 __all__ = ["GitTree"]
 
 _MERGE: Final = re.compile(rb"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
+_TIDY: Final = 64
 _EMPTY: Final = "0" * 40
 
 
@@ -83,6 +84,7 @@ class GitTree:
         self._clock = clock
         self._head: str | None = None
         self._listing: Listing | None = None
+        self._taken = 0
         self._opening = asyncio.Lock()
         self._changing = asyncio.Lock()
         self._batching = Batching(self._remote.shown, self._attempt, publish_s, rng)
@@ -221,6 +223,9 @@ class GitTree:
     async def _take(self, commit: str, listing: Listing) -> None:
         await self._clone.accept(commit)
         self._head, self._listing = commit, listing
+        self._taken += 1
+        if self._taken % _TIDY == 0:
+            await self._clone.tidy()
 
     async def _refuse(self, old: str, new: str, reason: str, how: str) -> None:
         if new:
@@ -293,12 +298,6 @@ class GitTree:
             return
         marks = {path: _object_id(data) for path, data in files.items()}
         await self._take(commit, await asyncio.to_thread(below.changed, marks))
-
-    async def tidy(self) -> None:
-        """Pack the clone if it needs it; to be called now and then, from a background task."""
-        await self._open()
-        async with self._changing:
-            await self._clone.tidy()
 
     async def close(self) -> None:
         """End what runs; publications that wait fail."""

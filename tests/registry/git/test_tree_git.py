@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from osiris_mesh.errors import Conflict, Denied, RemoteProtocolError, Unavailable, UsageError
+from osiris_mesh.registry.git_clone import _CONFIG
 from osiris_mesh.registry.tree import MAX_FILE, Reader, Tree
 from osiris_mesh.registry.tree_git import GitTree
 from tests.registry import conformance
@@ -509,12 +510,23 @@ async def test_only_the_files_wanted_are_fetched_ahead(make: Make, remote: Repos
     assert found.data == b"name 2\nname 3\n"
 
 
-async def test_tidying_keeps_what_is_read_and_the_evidence(make: Make, remote: Repository) -> None:
+async def test_tidying_keeps_what_is_read_and_the_evidence(
+    make: Make, remote: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osiris_mesh.registry.tree_git._TIDY", 2)
+    monkeypatch.setattr(
+        "osiris_mesh.registry.git_clone._CONFIG", _CONFIG.replace("autoPackLimit = 40", "autoPackLimit = 1")
+    )
     seen = remote.put({NAME: b"1\n"})
     tree = make()
     await tree.refresh()
     now = remote.put({NAME: b"2\n"}, message="other")
     await rewritten(tree)
-    await tree.tidy()
+    packs = tmp_path / "clone" / "objects" / "pack"
+    assert len(list(packs.glob("*.pack"))) == 2
+    later = remote.put({NAME: b"3\n"}, seen)
+    await tree.refresh()
+    assert len(list(packs.glob("*.pack"))) == 1
     assert await tree.read_at(now, NAME) == b"2\n"
-    assert await tree.read_at(seen, NAME) == b"1\n"
+    assert await tree.read_at(later, NAME) == b"3\n"
+    assert await tree.refresh() == later
