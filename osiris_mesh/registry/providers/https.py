@@ -71,7 +71,9 @@ class HttpsEndpoint:
         else:
             method, url = "POST", call_url(provider.endpoint, provider.reference or name)
             body = _encode({"args": to_json(list(args)), "kwargs": to_json(dict(kwargs))})
-            shown = {**json_headers(headers, seconds), **shown}
+            # A context names functions of this mesh: that is for gateways of a mesh, not for strangers.
+            told = headers if "{name}" in provider.endpoint else {**headers, context.HEADER: None}
+            shown = {**json_headers(told, seconds), **shown}
         if body is not None and len(body) > _MAX_CALL:
             raise UsageError(f"the arguments of {name} have more than {_MAX_CALL} bytes", fix="pass less", maybe=False)
         answer = await self._exchange.send(method, url, seconds=seconds, body=body, headers=shown)

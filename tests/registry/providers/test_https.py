@@ -59,6 +59,8 @@ async def test_call_and_result(serve, https):
     assert answer["headers"]["osiris-idempotent"] == "true"
     assert answer["headers"]["osiris-context"] == "pure"
     assert 0 < int(answer["headers"]["osiris-timeout-ms"]) <= 300_000
+    stranger = await call(https(), Provider(id="p", endpoint=origin + "/"), headers={"context": "pure"})
+    assert "osiris-context" not in stranger["headers"]
 
 
 async def test_a_credential_is_shown_to_its_own_origin_alone(serve, https):
