@@ -46,6 +46,7 @@ COMMANDS: Final[dict[str, str]] = {
     "logs": "logs",
     "metrics": "logs",
     "ledger": "ledger.",
+    "registry": "registry.",
     "config": "config.",
     "user": "user.",
     "role": "role.",

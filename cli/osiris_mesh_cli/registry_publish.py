@@ -1,0 +1,487 @@
+"""``registry publish deprecate alias providers renew``: what is said of functions, signed and published.
+
+No controller is needed: a pipeline has none. Only the registry in the ledger is reached through one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+from osiris_mesh.errors import CheckFailed, Conflict, NotFound, UsageError
+from osiris_mesh_cli.registry_options import (
+    ApiOption,
+    BranchOption,
+    CaFileOption,
+    GatewayOption,
+    KeyFileOption,
+    KeyOption,
+    PinOption,
+    TokenFileOption,
+    ToOption,
+)
+from osiris_mesh_cli.registry_place import Opened, Way, denied, opened, signers
+from osiris_mesh_cli.session import Session, command, noun
+from osiris_mesh_cli.values import seconds
+
+if TYPE_CHECKING:
+    from osiris_mesh.identity.keys import KeyPair
+    from osiris_mesh.registry.publishing import Terms
+    from osiris_mesh.registry.record import Amendment, Binding, Provider, Record
+    from osiris_mesh.registry.registry import Published
+    from osiris_mesh.runtime.bundle import Bundle
+
+app = noun("Publishing.")
+
+T = TypeVar("T")
+_TRIES: Final = 8
+
+VersionedArgument = Annotated[
+    str, typer.Argument(metavar="NAME@VERSION", help="namespace/name or vendor.com/namespace/name, and its version.")
+]
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider", metavar="[ID=]URL", help="Who runs it: https://, mcp:// or mesh://; several may be given."
+    ),
+]
+CostOption = Annotated[int, typer.Option("--cost", metavar="MICROS", help="Cost of a call, in millionths.")]
+CurrencyOption = Annotated[str, typer.Option("--currency", metavar="CODE", help="Of the cost, like EUR.")]
+RegionOption = Annotated[str, typer.Option("--region", metavar="NAME", help="Where the providers run it.")]
+
+
+@command(
+    app,
+    example="registry publish ./functions/add_numbers.py --to file:///srv/registry --namespace math\n"
+    "registry publish ./text/words.py::tokens --to team --version 1.2.0 --provider https://example.com --dry-run",
+)
+def publish(
+    session: Session,
+    path: Annotated[str, typer.Argument(metavar="PATH[::FUNCTION]", help="A Python file or a folder.")],
+    to: ToOption,
+    key: KeyOption = None,
+    key_file: KeyFileOption = "",
+    version: Annotated[
+        str, typer.Option("--version", metavar="X.Y.Z", help="Semantic version; the next patch if not given.")
+    ] = "",
+    namespace: Annotated[
+        str,
+        typer.Option("--namespace", metavar="NAME", help="Namespace, or vendor.com/namespace; else the folder's name."),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Its name; with several functions their namespace.")
+    ] = "",
+    provider: ProviderOption = None,
+    cost: CostOption = 0,
+    currency: CurrencyOption = "",
+    region: RegionOption = "",
+    require_level: Annotated[
+        str, typer.Option("--require-level", metavar="pure|controlled|full", help="Least security context it needs.")
+    ] = "",
+    require_permission: Annotated[
+        list[str] | None, typer.Option("--require-permission", metavar="NAME", help="Permission a caller must hold.")
+    ] = None,
+    trust_provider: Annotated[
+        list[str] | None, typer.Option("--trust-provider", metavar="PATTERN", help="Providers that may serve it.")
+    ] = None,
+    scope: Annotated[
+        str, typer.Option("--scope", metavar="local|regional|global", help="How far its record may be cached.")
+    ] = "",
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="How long an answer may be kept.")] = "",
+    valid_for: Annotated[str, typer.Option("--valid-for", metavar="TIME", help="When the record ends.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be published, and sign nothing.")] = False,
+    pin: PinOption = "",
+    branch: BranchOption = "",
+    ca_file: CaFileOption = "",
+    token_file: TokenFileOption = "",
+    gateway: GatewayOption = None,
+    api: ApiOption = "",
+) -> None:
+    """Publish the record of a file's function, or of all its public ones, signed; the code itself stays where it is.
+
+    The same once more changes nothing. The key is --key, --key-file, $OSIRIS_SIGNING_KEY or the home's user key.
+    Without --provider any mesh that has the bundle can run it.
+    """
+    from osiris_mesh.registry.publishing import Terms  # noqa: PLC0415 - only a publication needs it
+    from osiris_mesh.registry.record import SCHEMES  # noqa: PLC0415
+
+    terms = Terms(
+        providers=_providers(provider, cost, currency, region, SCHEMES),
+        level=require_level,
+        permissions=tuple(require_permission or ()),
+        trusted=tuple(trust_provider or ()),
+        scope=scope,
+        ttl_s=_whole(ttl, "--ttl", 1),
+        valid_for_ms=_whole(valid_for, "--valid-for", 1000),
+    )
+    build = _builder(session, path, name, namespace)
+    bundles = build(version or None)
+    keys = [] if dry_run else signers(session, key or (), key_file)
+    way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
+    with session.busy(f"publishing to {to}"):
+        value = asyncio.run(_publish(session, way, bundles, build, terms, version, keys, dry_run=dry_run))
+    first = value["functions"][0]
+    session.result({**(first if len(value["functions"]) == 1 else {}), **value}, lambda: _published_text(value))
+    if dry_run:
+        session.say("nothing was signed: --dry-run")
+    else:
+        session.next(
+            f"registry show {first['name']}", f"registry deprecate {first['name']}@{first['version']} WHY --to {to}"
+        )
+
+
+@command(
+    app,
+    example="registry deprecate math/add_numbers@1.0.0 'use 1.0.1: rounds as it should' --to file:///srv/registry\n"
+    "registry deprecate math/add_numbers@1.0.0 --undo --to file:///srv/registry",
+)
+def deprecate(
+    session: Session,
+    name: VersionedArgument,
+    to: ToOption,
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="Why, and what to use; callers are shown it.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="It is in use again.")] = False,
+    key: KeyOption = None,
+    key_file: KeyFileOption = "",
+    pin: PinOption = "",
+    branch: BranchOption = "",
+    ca_file: CaFileOption = "",
+    token_file: TokenFileOption = "",
+    gateway: GatewayOption = None,
+    api: ApiOption = "",
+) -> None:
+    """Say of a version that it should not be used any more; it stays callable."""
+    from osiris_mesh.registry.record import Amendment  # noqa: PLC0415 - only a publication needs it
+
+    full, version = _versioned(name)
+    if bool(message) == undo:
+        raise UsageError(
+            "--undo takes no message" if undo else "a deprecation says why",
+            fix=f"osiris-mesh registry deprecate {name} 'use 2.0.0' --to {to}",
+        )
+    said = Amendment(name=full, sequence=1, version=version, deprecated=message)
+    way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
+    value = _amend(session, way, signers(session, key or (), key_file), full, lambda _: said)
+    text = f"{full} {version}: {'in use again' if undo else 'deprecated'}"
+    session.result({**value, "version": version, "deprecated": message or None}, _amended_text(value, text))
+    session.next(f"registry show {full}")
+
+
+@command(app, example="registry alias math/add_numbers stable=1.0.0 --to file:///srv/registry")
+def alias(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="namespace/name or vendor.com/namespace/name.")],
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL=VERSION", help="LABEL= takes the label away.")],
+    to: ToOption,
+    key: KeyOption = None,
+    key_file: KeyFileOption = "",
+    pin: PinOption = "",
+    branch: BranchOption = "",
+    ca_file: CaFileOption = "",
+    token_file: TokenFileOption = "",
+    gateway: GatewayOption = None,
+    api: ApiOption = "",
+) -> None:
+    """Give versions labels, used as name@label; labels that are not named stay as they are."""
+    from osiris_mesh.function.name import qualified  # noqa: PLC0415 - only a publication needs them
+    from osiris_mesh.registry.publishing import aliased  # noqa: PLC0415
+
+    full = qualified(name)
+    changes: dict[str, str] = {}
+    for text in labels:
+        label, equals, version = text.partition("=")
+        if not equals or not label:
+            raise UsageError(f"{text[:80]!r} is not a label", fix="write stable=1.2.0, or stable= to take it away")
+        changes[label] = version
+    way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
+    value = _amend(session, way, signers(session, key or (), key_file), full, lambda record: aliased(record, changes))
+    shown = " ".join(f"{label}={version}" for label, version in value["aliases"].items())
+    session.result(value, _amended_text(value, f"{full}: {shown or 'no labels'}"))
+    session.next(f"registry show {full}")
+
+
+@command(
+    app,
+    example="registry providers math/add_numbers@1.0.0 --provider eu=https://eu.example.com --to file:///srv/registry",
+)
+def providers(
+    session: Session,
+    name: VersionedArgument,
+    to: ToOption,
+    provider: ProviderOption = None,
+    none: Annotated[bool, typer.Option("--none", help="Nobody in particular: any mesh that has the bundle.")] = False,
+    cost: CostOption = 0,
+    currency: CurrencyOption = "",
+    region: RegionOption = "",
+    key: KeyOption = None,
+    key_file: KeyFileOption = "",
+    pin: PinOption = "",
+    branch: BranchOption = "",
+    ca_file: CaFileOption = "",
+    token_file: TokenFileOption = "",
+    gateway: GatewayOption = None,
+    api: ApiOption = "",
+) -> None:
+    """Say who runs a version from now on: the whole new list."""
+    from osiris_mesh.registry.record import SCHEMES, Amendment  # noqa: PLC0415 - only a publication needs it
+
+    full, version = _versioned(name)
+    if bool(provider) == none:
+        raise UsageError("give the providers, or --none", fix="--provider https://functions.example.com")
+    said = Amendment(
+        name=full, sequence=1, version=version, providers=_providers(provider, cost, currency, region, SCHEMES)
+    )
+    way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
+    value = _amend(session, way, signers(session, key or (), key_file), full, lambda _: said)
+    shown = [one.payload() for one in said.providers or ()]
+    text = f"{full} {version}: {', '.join(one['endpoint'] for one in shown) or 'any mesh that has the bundle'}"
+    session.result({**value, "version": version, "providers": shown}, _amended_text(value, text))
+    session.next(f"registry show {full}")
+
+
+@command(app, example="registry renew --to file:///srv/registry --key owner")
+def renew(
+    session: Session,
+    to: ToOption,
+    key: KeyOption = None,
+    key_file: KeyFileOption = "",
+    pin: PinOption = "",
+    branch: BranchOption = "",
+    ca_file: CaFileOption = "",
+    token_file: TokenFileOption = "",
+    gateway: GatewayOption = None,
+    api: ApiOption = "",
+) -> None:
+    """Sign the registry's checkpoint anew; it holds for 7 days, and every publication signs one too."""
+    keys = signers(session, key or (), key_file)
+
+    async def carry_out() -> dict[str, Any]:
+        async with opened(session, Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)) as place:
+            await place.look()
+            done = await _permitted(place.registry.renew(keys))
+            return {"source": place.entry.url, "changed": done.changed, "tag": done.tag}
+
+    value = asyncio.run(carry_out())
+    session.result(value, f"{value['source']}: signed anew, for 7 days")
+    session.next(f"registry keys show {to}")
+
+
+# --- what they have in common ---------------------------------------------------------------------------------------
+
+
+async def _publish(
+    session: Session,
+    way: Way,
+    bundles: list[Bundle],
+    build: Callable[[str | None], list[Bundle]],
+    terms: Terms,
+    wanted: str,
+    keys: Sequence[KeyPair],
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    from osiris_mesh.function.name import FunctionName  # noqa: PLC0415 - only a publication needs them
+
+    names = [FunctionName.parse(bundle.spec.name) for bundle in bundles]
+    async with opened(session, way) as place:
+        await place.look({name.vendor for name in names})
+        floors: dict[str, str] = {}
+        for attempt in range(_TRIES):
+            records = [await _record(place, str(name)) for name in names]
+            said = _bindings(bundles, build, records, terms, wanted, floors)
+            if dry_run:
+                fresh = [_is_new(one, record) for one, record in zip(said, records, strict=True)]
+                return _answer(place, said, fresh, tag="")
+            try:
+                done = await _permitted(place.registry.publish(said, keys))
+            except Conflict as error:
+                # Somebody took the number a moment before; a number asked for is nobody else's.
+                if wanted or "digest" not in error.details or attempt + 1 == _TRIES:
+                    raise
+                floors = {one.name: one.version for one in said}
+                await place.look()
+                continue
+            written = {(one.payload.get("name"), one.payload.get("version")) for one in done.statements}
+            return _answer(place, said, [(one.name, one.version) in written for one in said], tag=done.tag)
+    raise Conflict("others published the same functions again and again", fix="give a version with --version")
+
+
+def _bindings(
+    bundles: Sequence[Bundle],
+    build: Callable[[str | None], list[Bundle]],
+    records: Sequence[Record | None],
+    terms: Terms,
+    wanted: str,
+    floors: dict[str, str],
+) -> list[Binding]:
+    from osiris_mesh.clock import SYSTEM  # noqa: PLC0415 - only a publication needs them
+    from osiris_mesh.function.name import Version  # noqa: PLC0415
+    from osiris_mesh.registry.publishing import binding_of, chosen_version, settled  # noqa: PLC0415
+
+    said: list[Binding] = []
+    for place, (bundle, record) in enumerate(zip(bundles, records, strict=True)):
+        made = {bundle.spec.version: bundle}
+
+        def built_as(version: str, made: dict[str, Bundle] = made, place: int = place) -> Bundle:
+            if version not in made:
+                made[version] = build(version)[place]
+            return made[version]
+
+        def digest_as(version: str, built: Callable[[str], Bundle] = built_as) -> bytes:
+            return built(version).digest
+
+        version = wanted or chosen_version(record, digest_as)
+        if (floor := floors.get(bundle.spec.name)) is not None and Version.parse(version) <= Version.parse(floor):
+            version = str(Version.parse(floor).next_patch())
+        one = built_as(version)
+        said.append(settled(binding_of(one.spec, one.digest, terms, SYSTEM.time_ms()), record))
+    return said
+
+
+def _builder(session: Session, path: str, name: str, namespace: str) -> Callable[[str | None], list[Bundle]]:
+    """Return what builds the functions as some version; dependencies are locked once."""
+    from osiris_mesh.registry.publishing import FIRST_VERSION  # noqa: PLC0415 - only a publication builds
+    from osiris_mesh.runtime.build import build_bundles  # noqa: PLC0415
+    from osiris_mesh.runtime.lock import lock_dependencies  # noqa: PLC0415
+
+    locks: dict[tuple[tuple[str, ...], str], bytes] = {}
+
+    def lock(requirements: Sequence[str], python: str) -> bytes:
+        asked = (tuple(requirements), python)
+        if asked not in locks:
+            with session.busy(
+                f"locking {len(requirements)} {'dependency' if len(requirements) == 1 else 'dependencies'}"
+            ):
+                locks[asked] = lock_dependencies(requirements, python)
+        return locks[asked]
+
+    def build(version: str | None) -> list[Bundle]:
+        try:
+            return build_bundles(
+                path, name=name or None, namespace=namespace or None, version=version or FIRST_VERSION, lock=lock
+            )
+        except NotFound as error:
+            # A pipeline has to tell a wrong path from a registry that lacks something.
+            raise UsageError(error.what, fix=error.fix) from None
+
+    return build
+
+
+async def _record(place: Opened, name: str) -> Record | None:
+    try:
+        return (await place.registry.lookup(name)).record
+    except NotFound:
+        return None
+    except CheckFailed as error:
+        raise denied(error) from None
+
+
+async def _permitted(publication: Awaitable[T]) -> T:
+    try:
+        return await publication
+    except CheckFailed as error:
+        raise denied(error) from None
+
+
+def _is_new(said: Binding, record: Record | None) -> bool:
+    from osiris_mesh.function.name import Version  # noqa: PLC0415 - only a publication needs it
+
+    return record is None or Version.parse(said.version) not in record.versions
+
+
+def _answer(place: Opened, said: Sequence[Binding], changed: Sequence[bool], *, tag: str) -> dict[str, Any]:
+    return {
+        "source": place.entry.url,
+        "registry": place.registry.trust.registry,
+        "root": (place.registry.trust.pin or b"").hex(),
+        "changed": any(changed),
+        "tag": tag,
+        "age": 0,
+        "stale": place.registry.stale,
+        "functions": [
+            {
+                "name": one.name,
+                "version": one.version,
+                "digest": one.digest,
+                "changed": new,
+                "providers": [provider.payload() for provider in one.providers],
+                "record": one.payload(),
+            }
+            for one, new in zip(said, changed, strict=True)
+        ],
+    }
+
+
+def _published_text(value: dict[str, Any]) -> str:
+    from osiris_mesh_cli.tables import clean  # noqa: PLC0415 - not worth its import elsewhere
+
+    return "\n".join(
+        clean(f"{one['name']} {one['version']}: {'published' if one['changed'] else 'there already'}, {one['digest']}")
+        for one in value["functions"]
+    )
+
+
+def _amend(
+    session: Session, way: Way, keys: Sequence[KeyPair], name: str, said_of: Callable[[Record], Amendment]
+) -> dict[str, Any]:
+    """Publish an amendment of a name that is there."""
+    from osiris_mesh.function.name import FunctionName  # noqa: PLC0415 - only a publication needs it
+
+    async def carry_out() -> dict[str, Any]:
+        async with opened(session, way) as place:
+            await place.look([FunctionName.parse(name).vendor])
+            record = (await _permitted(place.registry.lookup(name))).record
+            said = said_of(record)
+            said = type(said).from_payload(said.payload())
+            done: Published = await _permitted(place.registry.publish([said], keys))
+            after = (await place.registry.lookup(name)).record
+            return {
+                "name": name,
+                "source": place.entry.url,
+                "changed": done.changed,
+                "tag": done.tag,
+                "sequence": after.sequence,
+                "aliases": {label: str(version) for label, version in after.aliases.items()},
+                "record": done.statements[0].payload if done.statements else None,
+            }
+
+    with session.busy(f"publishing to {way.to}"):
+        return asyncio.run(carry_out())
+
+
+def _amended_text(value: dict[str, Any], text: str) -> str:
+    return text if value["changed"] else f"{text} (it was so already)"
+
+
+def _versioned(text: str) -> tuple[str, str]:
+    from osiris_mesh.function.name import Version, qualified  # noqa: PLC0415 - only a publication needs it
+
+    name, at, version = text.partition("@")
+    if not at:
+        raise UsageError(f"{text[:80]!r} names no version", fix=f"write {text[:80]}@1.2.0")
+    return qualified(name), str(Version.parse(version))
+
+
+def _providers(
+    given: Sequence[str] | None, cost: int, currency: str, region: str, schemes: frozenset[str]
+) -> tuple[Provider, ...]:
+    from osiris_mesh.registry.publishing import provider_of  # noqa: PLC0415 - only a publication needs it
+
+    if not given:
+        if cost or currency or region:
+            raise UsageError("a cost and a region are a provider's", fix=f"give one: --provider {min(schemes)}://…")
+        return ()
+    return tuple(provider_of(text, cost_micros=cost, currency=currency, region=region) for text in given)
+
+
+def _whole(text: str, option: str, units: int) -> int:
+    """Return a time in ``units`` a second, rounded; 0 for none."""
+    if not text:
+        return 0
+    value = round(seconds(text) * units)
+    if value < 1:
+        raise UsageError(f"{option} is {text!r}, which is no time", fix="write 10m, 12h or 30d")
+    return value
