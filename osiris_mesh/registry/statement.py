@@ -46,6 +46,8 @@ MAX_SIGNATURES: Final = 16
 LINE_LIMITS: Final = Limits(size=MAX_LINE, depth=16, count=1024)
 # The msgpack form stands two containers deeper than its payload, whose own depth is bounded as the line's.
 _WIRE_LIMITS: Final = Limits(size=MAX_LINE, depth=LINE_LIMITS.depth + 2, count=1024)
+_BEGIN: Final = b'{"payload":'
+_MIDDLE: Final = b',"signatures":['
 _LARGEST: Final = (1 << 53) - 1
 _HEX: Final = frozenset("0123456789abcdef")
 
@@ -82,7 +84,8 @@ class Statement:
         Raises:
             RemoteProtocolError: One is not its key's signature of the payload.
         """
-        message = canonical(self.payload)
+        # What is signed stands in the line as it is; after it there is nothing but hexadecimal.
+        message = self.line[len(_BEGIN) : self.line.rindex(_MIDDLE)]
         for key, signature in self.signatures:
             if not verify(key, Domain.REGISTRY, message, signature):
                 raise RemoteProtocolError(f"a statement's signature by {key.hex()} is wrong")
@@ -216,7 +219,7 @@ def _built(payload: dict[str, Any], signatures: tuple[tuple[bytes, bytes], ...])
         b'{"key":"%b","signature":"%b"}' % (key.hex().encode(), signature.hex().encode())
         for key, signature in signatures
     )
-    line = b'{"payload":%b,"signatures":[%b]}' % (message, body)
+    line = _BEGIN + message + _MIDDLE + body + b"]}"
     if len(line) > MAX_LINE:
         raise RemoteProtocolError(f"a statement of {len(line)} bytes is longer than the {MAX_LINE} allowed")
     return Statement(payload, signatures, sha256(Domain.REGISTRY.value + message).digest(), line)

@@ -161,3 +161,8 @@ def test_msgpack_in_another_order_is_refused() -> None:
     unordered = dict(sorted(made.payload.items(), reverse=True))
     with pytest.raises(OsirisError):
         Statement.from_wire(pack([unordered, [list(item) for item in made.signatures]]))
+
+
+def test_a_payload_that_looks_like_an_envelope() -> None:
+    made = make({"type": "test", "x": ',"signatures":[]}', "signatures": [{"key": ',"signatures":['}]}, KEYS[:2])
+    assert read(made.line) == made
