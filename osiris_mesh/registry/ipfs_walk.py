@@ -7,11 +7,13 @@ by whoever fetched them; its value is the answer. So the same code serves gatewa
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final, TypeVar
 
 from osiris_mesh.errors import RemoteProtocolError
 from osiris_mesh.registry.ipfs_cid import RAW, Cid
-from osiris_mesh.registry.ipfs_unixfs import Directory, File, Shard, name_hash, read_block
+from osiris_mesh.registry.ipfs_unixfs import Block, Directory, File, Shard, name_hash, read_block
 
 __all__ = ["Walk", "find", "list_files", "read_file"]
 
@@ -21,6 +23,7 @@ Walk = Generator[Sequence[Cid], Sequence[bytes], T]
 _MAX_DEPTH: Final = 16
 _BATCH: Final = 32
 _HASH_BITS: Final = 64
+_KEPT: Final = 64 * 1024
 
 
 def find(root: Cid, path: str) -> Walk[Cid | None]:
@@ -47,7 +50,7 @@ def _entry(at: Cid, name: str) -> Walk[Cid | None]:
     digest, left = name_hash(name), _HASH_BITS
     while True:
         (data,) = yield [at]
-        block = read_block(at, data)
+        block = _known_block(at, data) if len(data) <= _KEPT else read_block(at, data)
         if isinstance(block, File):
             return None
         if isinstance(block, Directory):
@@ -60,6 +63,12 @@ def _entry(at: Cid, name: str) -> Walk[Cid | None]:
         if slot is None or slot[0]:
             return slot[1].cid if slot is not None and slot[0] == name else None
         at = slot[1].cid
+
+
+@lru_cache(maxsize=256)
+def _known_block(cid: Cid, data: bytes) -> Block:
+    """Decode a directory that names are looked for in again and again; nobody changes what this gives."""
+    return read_block(cid, data)
 
 
 def read_file(cid: Cid, limit: int) -> Walk[bytes | None]:
@@ -96,8 +105,8 @@ def _gather(file: File, depth: int) -> Walk[bytes]:
     return b"".join(pieces)
 
 
-def list_files(root: Cid, prefix: str, limit: int) -> Walk[list[str]]:
-    """Return the paths of all files that begin with ``prefix``, ascending.
+def list_files(root: Cid, prefix: str, limit: int) -> Walk[list[tuple[str, Cid]]]:
+    """Return all files whose paths begin with ``prefix``, ascending by path.
 
     Directories that no such path leads through are not entered.
 
@@ -109,7 +118,7 @@ def list_files(root: Cid, prefix: str, limit: int) -> Walk[list[str]]:
     Raises:
         RemoteProtocolError: There are more, they are nested too deep, or a block can't be read.
     """
-    found: list[str] = []
+    found: list[tuple[str, Cid]] = []
     waiting: list[tuple[str, Cid, int]] = [("", root, _MAX_DEPTH)]
     passed = 0
     while waiting:
@@ -120,7 +129,7 @@ def list_files(root: Cid, prefix: str, limit: int) -> Walk[list[str]]:
             block = read_block(cid, data)
             if isinstance(block, File):
                 if path.startswith(prefix):
-                    found.append(path)
+                    found.append((path, cid))
                 continue
             if not depth:
                 raise RemoteProtocolError("directories are nested too deep")
@@ -132,12 +141,12 @@ def list_files(root: Cid, prefix: str, limit: int) -> Walk[list[str]]:
                 if name and entry.codec == RAW:
                     passed += 1
                     if below.startswith(prefix):
-                        found.append(below)
+                        found.append((below, entry))
                 else:
                     waiting.append((below, entry, depth - 1))
             if passed + len(waiting) > limit:
                 raise RemoteProtocolError(f"the tree has more than {limit} files")
-    return sorted(found)
+    return sorted(found, key=itemgetter(0))
 
 
 def _children(block: Directory | Shard) -> list[tuple[str, Cid]]:

@@ -26,11 +26,12 @@ from osiris_mesh.errors import Conflict, Denied, OsirisError, RemoteProtocolErro
 from osiris_mesh.registry.domain import vendor_domain
 from osiris_mesh.registry.domain_fetch import Texts
 from osiris_mesh.registry.ipfs_build import EMPTY, EMPTY_BLOCK, SPREAD_FROM, build
-from osiris_mesh.registry.ipfs_cid import Cid, IpnsName
+from osiris_mesh.registry.ipfs_cid import RAW, Cid, IpnsName
 from osiris_mesh.registry.ipfs_gateway import Gateway, Sources, checked_url
 from osiris_mesh.registry.ipfs_rpc import Kubo
 from osiris_mesh.registry.ipfs_store import BlockStore, Seen
 from osiris_mesh.registry.ipfs_walk import Walk, find, list_files, read_file
+from osiris_mesh.registry.listing import Listing
 from osiris_mesh.registry.tree import MAX_FILE, MAX_PATH, MAX_PATHS, Blob, Change
 
 __all__ = ["IpfsPublisher", "TreeIpfs"]
@@ -135,7 +136,20 @@ class TreeIpfs:
 
     async def paths(self, prefix: str = "") -> list[str]:
         """As :meth:`osiris_mesh.registry.tree.Reader.paths`."""
-        return await self._walk(list_files(await self._tree(), prefix, MAX_PATHS))
+        return await self.paths_at(await self._tree(), prefix)
+
+    async def tags(self) -> Listing:
+        """As :meth:`osiris_mesh.registry.tree.Tagged.tags`: content ids."""
+        return await self.tags_at(await self._tree())
+
+    async def paths_at(self, root: Cid, prefix: str) -> list[str]:
+        """Return the paths of a directory; errors as :meth:`paths`."""
+        return [path for path, _ in await self._walk(list_files(root, prefix, MAX_PATHS))]
+
+    async def tags_at(self, root: Cid) -> Listing:
+        """Return the files of a directory with their content ids; errors as :meth:`tags`."""
+        files = await self._walk(list_files(root, "", MAX_PATHS))
+        return Listing((path, str(Cid.of(RAW, cid.digest) if cid.inline else cid)) for path, cid in files)
 
     async def read_at(self, root: Cid, path: str) -> Blob | None:
         """Return a file of a directory; errors as :meth:`read`."""
@@ -407,7 +421,10 @@ class _At:
         return await self._tree.read_at(self._root, path)
 
     async def paths(self, prefix: str = "") -> list[str]:
-        return await self._tree._walk(list_files(self._root, prefix, MAX_PATHS))  # noqa: SLF001 - one thing in two classes
+        return await self._tree.paths_at(self._root, prefix)
+
+    async def tags(self) -> Listing:
+        return await self._tree.tags_at(self._root)
 
 
 def _label(name: IpnsName) -> str:

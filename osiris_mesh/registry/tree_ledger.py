@@ -31,6 +31,7 @@ from osiris_mesh.ledger.records import TreeFile
 from osiris_mesh.ledger.shapes import MAX_CHANGES, MAX_PIECE
 from osiris_mesh.ledger.state import State
 from osiris_mesh.ledger.tree import PLACE, head_after, is_replaced, subject_of
+from osiris_mesh.registry.listing import Listing
 from osiris_mesh.registry.tree import MAX_FILE, Blob, Change
 
 __all__ = ["Book", "Place", "Signer", "TreeLedger", "key_signer", "writes"]
@@ -185,6 +186,10 @@ class TreeLedger:
         tree = self._ledger.state.tree
         return sorted(path for path in tree if path.startswith(prefix)) if prefix else sorted(tree)
 
+    async def tags(self) -> Listing:
+        """As :meth:`osiris_mesh.registry.tree.Tagged.tags`: heads."""
+        return _heads(self._ledger.state)
+
     async def refresh(self) -> str:
         """As :meth:`osiris_mesh.registry.tree.Tree.refresh`; the tag is the height of the last change."""
         return str(self._ledger.state.tree_height)
@@ -305,6 +310,10 @@ def _blob(file: TreeFile | None) -> Blob | None:
     return Blob(file.data, file.head.hex()) if file is not None else None
 
 
+def _heads(state: State) -> Listing:
+    return Listing((path, file.head.hex()) for path, file in state.tree.items())
+
+
 class _Reader:
     """What a change reads: each file as it was when it was read first, so that what is written fits what was read."""
 
@@ -322,3 +331,6 @@ class _Reader:
 
     async def paths(self, prefix: str = "") -> list[str]:
         return sorted(path for path in self._ledger.state.tree if path.startswith(prefix))
+
+    async def tags(self) -> Listing:
+        return _heads(self._ledger.state)

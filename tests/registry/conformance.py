@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from osiris_mesh.errors import Conflict, UsageError
-from osiris_mesh.registry.tree import MAX_FILE, Change, Reader, Tree
+from osiris_mesh.registry.tree import MAX_FILE, Change, Reader, Tagged, Tree
 
 Make = Callable[[], Awaitable[Tree]]
 Check = Callable[[Make], Awaitable[None]]
@@ -184,6 +184,29 @@ async def nobody_is_lost_when_many_publish_at_once(make: Make) -> None:
     assert found == {f"ns/_/of-{number}/own.jsonl": b"%d\n" % number for number in range(PUBLISHERS)}
 
 
+async def tags_move_with_their_files_alone(make: Make) -> None:
+    tree, other = await make(), await make()
+    if not isinstance(tree, Tagged):
+        pytest.skip("this tree gives no tags")
+    await tree.publish(writing(CONTENT), "all")
+    before = dict((await tree.tags()).items())
+    assert sorted(before) == sorted(CONTENT)
+    seen: list[dict[str, str]] = []
+
+    async def change(reader: Reader) -> Mapping[str, bytes]:
+        if isinstance(reader, Tagged):
+            seen.append(dict((await reader.tags()).items()))
+        return {ADD: CONTENT[ADD] + _LINE}
+
+    await tree.publish(change, "one more")
+    await other.refresh()
+    assert isinstance(other, Tagged)
+    after = dict((await other.tags()).items())
+    assert {path for path in after if before.get(path) != after[path]} == {ADD}
+    assert all(0 < len(tag) <= 128 for tag in after.values())
+    assert all(tags == before for tags in seen)
+
+
 async def an_error_of_the_change_is_let_through_and_nothing_is_written(make: Make) -> None:
     tree = await make()
     await tree.publish(writing({ADD: b"1\n"}), "first")
@@ -227,6 +250,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     writing_what_is_there_changes_nothing,
     who_was_overtaken_is_asked_again,
     nobody_is_lost_when_many_publish_at_once,
+    tags_move_with_their_files_alone,
     an_error_of_the_change_is_let_through_and_nothing_is_written,
     what_is_too_large_is_refused_and_nothing_is_written,
     the_largest_file_comes_back_whole,
