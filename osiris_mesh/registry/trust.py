@@ -109,6 +109,12 @@ class Trust:
         """Return the highest sequence seen of a name and its digest, or None."""
         return self._names.get(name)
 
+    def newcomer(self) -> Trust:
+        """Return the trust of somebody with the same pin and the same proven domains who never saw this registry."""
+        trust = Trust(self.pin, first_use=self.first_use)
+        trust._domains = dict(self._domains)
+        return trust
+
     # --- what is offered -------------------------------------------------------------------------------------------
 
     def accept_config(self, config: Config) -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Final
 
 from osiris_mesh.clock import Clock
-from osiris_mesh.errors import CheckFailed, Conflict, UsageError
+from osiris_mesh.errors import CheckFailed, Conflict, RemoteProtocolError, UsageError
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.registry.believed_tree import BelievedTree, is_whole
@@ -285,6 +285,7 @@ class WritableTree(BelievedTree):
             made.append(draft)
             await edit(draft)
             if draft.edits:
+                await self._check_signer(draft, signer)
                 self._seal(draft, signer, create.id if create else self.trust.registry)
             return draft.edits
 
@@ -309,6 +310,28 @@ class WritableTree(BelievedTree):
         if not await is_whole(entries, accepted):
             raise self._kept("checkpoint", CHECKPOINT, f"{self.name} is not what its checkpoint says")
         return _Draft(reader, entries, accepted)
+
+    async def _check_signer(self, draft: _Draft, signer: KeyPair) -> None:
+        """Refuse a key whose checkpoint nobody would believe once this publication's roots and keys are in force."""
+        trust, now_ms = self.trust, self._now_ms()
+        if any(path == ROOT or vendor_at(path) for path in draft.edits):
+            trust = self.trust.newcomer()
+            trust.accept_roots(read_lines(await draft.read(ROOT), self._proven.read), now_ms)
+            for path in {*draft.entries, *draft.edits}:
+                if (vendor := vendor_at(path)) is None:
+                    continue
+                try:
+                    trust.accept_keys(vendor, read_lines(await draft.read(path), self._proven.read), now_ms)
+                except (CheckFailed, UsageError, RemoteProtocolError):
+                    # What a vendor publishes himself has to hold; another one's trouble is not his.
+                    if path in draft.edits:
+                        raise
+        if not trust.may_sign_checkpoint(signer.public, now_ms):
+            raise CheckFailed(
+                f"{signer.public.hex()} may not sign the checkpoint of {self.name}",
+                fix="give a key of a vendor first that stays in use, or one the root names",
+                reason="threshold",
+            )
 
     def _seal(self, draft: _Draft, signer: KeyPair, registry: str) -> None:
         for path, data in draft.edits.items():

@@ -126,10 +126,37 @@ async def test_statements_signed_elsewhere() -> None:
 
 async def test_nobody_else_writes() -> None:
     mine = await registry()
+    before = dict(mine.tree.files)  # type: ignore[attr-defined]
     assert await reason(mine.publish([binding()], [STRANGER])) == "threshold"
     assert await reason(mine.publish([binding(name=FunctionName("evil.org", "a", "b"))], [STRANGER])) == "threshold"
     assert await reason(mine.renew([STRANGER])) == "threshold"
-    assert PATH not in mine.tree.files  # type: ignore[attr-defined]
+    assert mine.tree.files == before  # type: ignore[attr-defined]
+    assert (
+        await reason(
+            Registry(MemoryTree(), Trust(), FakeClock(epoch_ms=NOW)).create(Config(REGISTRY), [STRANGER], root=root())
+        )
+        == "threshold"
+    )
+
+
+async def test_no_key_signs_the_checkpoint_of_its_own_end() -> None:
+    tree = await filled()
+    mine = reader_of(tree)
+    before = dict(tree.files)
+    rotated = next_keys(found_keys("acme.com", [VENDOR_KEY]), [VENDOR_KEY], keys=[key(11).public])
+    vendorless = next_keys(found_keys("", [VENDOR_KEY]), [VENDOR_KEY], keys=[key(11).public])
+    await mine.publish_keys(vendorless, [key(11), VENDOR_KEY], renew=True)
+    middle = dict(tree.files)
+    assert middle != before
+    # The last set that names the old key goes: the new one has to sign.
+    assert await reason(mine.publish_keys(rotated, [VENDOR_KEY], renew=True)) == "threshold"
+    third = next_root(root(), [*ROOT_KEYS[:2], key(4)], keys=[key(4).public, ROOT_KEYS[1].public], threshold=2)
+    assert await reason(mine.publish_root(third, [ROOT_KEYS[0]])) == "threshold"
+    assert tree.files == middle
+    await mine.publish_root(third, [ROOT_KEYS[1]])
+    await mine.publish_keys(rotated, [key(11)], renew=True)
+    assert (await reader_of(tree).lookup(NAME)).attested
+    assert (await reader_of(tree).lookup(ADD)).attested
 
 
 async def test_a_lost_race_is_made_anew() -> None:
