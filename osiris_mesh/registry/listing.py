@@ -153,6 +153,6 @@ def read_index(data: bytes) -> Listing:
         raise RemoteProtocolError(f"the index has more than {MAX_INDEX} bytes")
     try:
         index = msgspec.json.decode(data, type=_Index)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"{INDEX} is not an index of a registry's tree: {error}") from None
     return Listing((path, digest) for path, digest in index.files.items() if is_path(path))

@@ -139,6 +139,10 @@ class Keeper:
                     self.failed = str(error)
                     _log.warning("registry_not_in_step", extra={"registry": self._registry.name, "error": self.failed})
                     await self._save()
+                except Exception as error:  # noqa: BLE001 - a defect met once must not end the fetching of a registry
+                    failures += 1
+                    self.failed = f"{type(error).__name__}: {error}"
+                    _log.exception("registry_defect", extra={"registry": self._registry.name})
                 pause = min(self._every * 2.0 ** min(failures, 16), max(_LONGEST_S, self._every))
                 self._wake.clear()
                 try:

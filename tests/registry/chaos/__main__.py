@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
-    logging.disable(logging.CRITICAL)
+    logging.getLogger("osiris.registry").propagate = False
     outcome = asyncio.run(drive(words.minutes * 60, words.seed))
     found = {"seed": words.seed, "minutes": words.minutes, **outcome.to_json()}
     text = json.dumps(found) if words.json else "\n".join(f"{name:16} {value}" for name, value in found.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import tempfile
 import time
@@ -49,6 +50,7 @@ class Outcome:
         late: Answers or errors after their deadline.
         worst_late_ms: By how much, at most; below zero: always in time.
         restarts: How often the node was stopped and started from its disk.
+        defects: Exceptions of ours in the log.
         converged: Names that came to what is true once everything was right again.
         problems: What was wrong, in words; the first few.
     """
@@ -61,6 +63,7 @@ class Outcome:
     late: int = 0
     worst_late_ms: float = -1e9
     restarts: int = 0
+    defects: int = 0
     published: int = 0
     converged: int = 0
     faults: dict[str, int] = field(default_factory=dict)
@@ -71,7 +74,7 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Nothing that must not happen happened, and what was tried was tried."""
-        good = not (self.forged or self.rolled_back or self.late) and self.converged == len(NAMES)
+        good = not (self.forged or self.rolled_back or self.late or self.defects) and self.converged == len(NAMES)
         return good and self.resolved > 0 and bool(self.faults)
 
     def to_json(self) -> dict[str, object]:
@@ -168,6 +171,17 @@ async def drive(seconds: float, seed: int) -> Outcome:
         seed: Of every choice; what the machine's scheduler does is not in it.
     """
     outcome, rng = Outcome(), random.Random(seed)
+    defects = _Defects(outcome)
+    log = logging.getLogger("osiris.registry")
+    log.addHandler(defects)
+    try:
+        await _drive(seconds, seed, outcome, rng)
+    finally:
+        log.removeHandler(defects)
+    return outcome
+
+
+async def _drive(seconds: float, seed: int, outcome: Outcome, rng: random.Random) -> None:
     with tempfile.TemporaryDirectory(prefix="osc-") as name:
         folder = Path(name)
         world = World(folder, rng)
@@ -192,7 +206,19 @@ async def drive(seconds: float, seed: int) -> Outcome:
             assert node.resolver is not None
             outcome.evidence += sorted({found.registry for found in node.resolver.questions.evidence})
             await node.stop()
-    return outcome
+
+
+class _Defects(logging.Handler):
+    """Counts exceptions that were logged: everything a registry may do has an error of its own."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(logging.ERROR)
+        self._outcome = outcome
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[0] is not None:
+            self._outcome.defects += 1
+            self._outcome.problems.append(f"{record.getMessage()}: {record.exc_info[1]!r}"[:300])
 
 
 class _Lag:
