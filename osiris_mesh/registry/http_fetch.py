@@ -217,7 +217,7 @@ def _error(data: bytes) -> OsirisError | None:
     """Return the error a controller answered, or None if it is not one."""
     try:
         problem = msgspec.json.decode(data, type=_Problem)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     if problem.code == "unauthenticated":
         return Denied(problem.detail, fix=problem.fix)

@@ -16,6 +16,7 @@ from osiris_mesh.settings.invoke import InvokeSettings
 from osiris_mesh.settings.ledger import LedgerSettings
 from osiris_mesh.settings.link import LinkSettings
 from osiris_mesh.settings.raft import RaftSettings
+from osiris_mesh.settings.registry import RegistrySettings
 from osiris_mesh.settings.runtime import RuntimeSettings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LedgerSettings",
     "LinkSettings",
     "RaftSettings",
+    "RegistrySettings",
     "RuntimeSettings",
     "Settings",
 ]
@@ -41,6 +43,7 @@ class Settings:
     gossip: GossipSettings = field(default_factory=GossipSettings)
     raft: RaftSettings = field(default_factory=RaftSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     invoke: InvokeSettings = field(default_factory=InvokeSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
@@ -59,6 +62,7 @@ class Settings:
             gossip=GossipSettings.preset(name),
             raft=RaftSettings.preset(name),
             ledger=LedgerSettings.preset(name),
+            registry=RegistrySettings.preset(name),
             runtime=RuntimeSettings.preset(name),
             invoke=InvokeSettings.preset(name),
             gateway=GatewaySettings.preset(name),

@@ -63,7 +63,7 @@ class Answer:
             raise RemoteProtocolError(f"{where[:200]} answered {self.media[:60] or 'no media type'} and not JSON")
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise RemoteProtocolError(f"{where[:200]} answered what is not JSON: {error}") from None
 
 
