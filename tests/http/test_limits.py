@@ -156,6 +156,19 @@ async def test_a_body_larger_than_allowed_is_413_before_it_is_read() -> None:
         writer.close()
 
 
+async def test_who_holds_a_body_back_is_told_that_it_is_wanted() -> None:
+    expecting = CALL[:-5].replace(b"/v1/call/t/add", b"/v1/call/t/large") + b"\r\nExpect: 100-continue\r\n\r\n"
+    async with gateway() as (_, _, port):
+        reader, writer = await connect(port)
+        writer.write(expecting)
+        assert (await answer(reader))[0] == 100
+        writer.write(b"\x01")
+        assert (await answer(reader))[0] == 200
+        writer.write(expecting.replace(TOKEN.encode(), b"nobody"))
+        assert (await answer(reader))[0] == 401, "whose body is not wanted is told so before he sends it"
+        writer.close()
+
+
 async def test_heads_are_bounded() -> None:
     async with gateway() as (_, _, port):
         for request in (
@@ -308,14 +321,44 @@ async def test_what_a_node_says_of_itself_makes_no_headers() -> None:
         writer.close()
 
 
-async def test_a_client_that_takes_nothing_is_cut() -> None:
-    async with gateway(replace(SETTINGS, write_s=0.2)) as (server, calls, port):
-        calls.size = 32 << 20
+LARGE = CALL.replace(b"t/add", b"t/large")
+
+
+@pytest.mark.parametrize(
+    ("sent", "size"),
+    [
+        pytest.param(LARGE, 32 << 20, id="a large answer, the short way"),
+        pytest.param(LARGE.replace(b"\r\n\r\n", b"\r\nExpect: no\r\n\r\n"), 32 << 20, id="the ordinary way"),
+        pytest.param(b"GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400, 1, id="many, by a stranger"),
+    ],
+)
+async def test_a_client_that_takes_nothing_is_cut(sent: bytes, size: int, caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway(replace(SETTINGS, write_s=0.2, idle_s=0.3)) as (server, calls, port):
+        calls.size = size
         reader, writer = await connect(port, limit=1024)
-        writer.write(CALL.replace(b"t/add", b"t/large"))
+        await until(lambda: len(server.admission) == 1)
+        writer.write(sent)
+        await until(lambda: not len(server.admission))
         await until(lambda: not server._server.connections)
         writer.close()
         del reader
+    assert not caplog.records, "who takes nothing is no defect of ours"
+
+
+async def test_a_client_that_takes_an_answer_late_but_in_time_gets_all_of_it() -> None:
+    async with gateway(replace(SETTINGS, write_s=5.0)) as (server, calls, port):
+        calls.size = 8 << 20
+        reader, writer = await connect(port, limit=1024)
+        await until(lambda: len(server.admission) == 1)
+        (connection,) = list(server.admission._networks)
+        for _ in range(2):
+            writer.write(LARGE)
+            await until(lambda: connection.writing_paused)
+            status, _, body = await answer(reader)
+            assert (status, len(body)) == (200, 8 << 20)
+            await until(lambda: not connection.writing_paused)
+            assert connection._stalled is None
+        writer.close()
 
 
 async def test_draining_refuses_what_is_new_and_finishes_what_is_under_way() -> None:

@@ -57,14 +57,26 @@ def test_the_oldest_idle_unknown_connection_makes_room() -> None:
 
 def test_an_address_has_a_bound_of_its_own() -> None:
     admission = Admission(100)
-    mine = [Visitor() for _ in range(3)]
+    mine = [Visitor(idle=False) for _ in range(3)]
     assert [admission.enter(each, "192.0.2.1", 2) for each in mine] == [True, True, False]
     assert admission.enter(Visitor(), "192.0.2.2", 2)
-    assert admission.enter(Visitor(), "::ffff:192.0.2.1", 3), "the same address in IPv6's clothes: three now"
+    assert admission.enter(Visitor(idle=False), "::ffff:192.0.2.1", 3), "the same address in IPv6's clothes: three now"
     assert not admission.enter(Visitor(), "192.0.2.1", 3)
     admission.leave(mine[0])
     assert admission.enter(Visitor(), "192.0.2.1", 3)
     assert all(admission.enter(Visitor(), "", 1) for _ in range(2)), "no address, no bound"
+
+
+def test_at_an_address_of_many_who_only_connects_shuts_nobody_out() -> None:
+    admission = Admission(100)
+    other, idle, known = Visitor(), Visitor(), Visitor()
+    assert admission.enter(other, "192.0.2.2", 2)
+    assert admission.enter(known, "192.0.2.1", 2)
+    admission.known(known)
+    assert admission.enter(idle, "192.0.2.1", 2)
+    assert admission.enter(Visitor(idle=False), "192.0.2.1", 2)
+    assert [each.was_cut for each in (other, idle, known)] == [False, True, False]
+    assert not admission.enter(Visitor(), "192.0.2.1", 2), "known ones and busy ones stay"
 
 
 @pytest.mark.parametrize(
@@ -211,14 +223,20 @@ async def _idle_strangers() -> None:
 
 async def test_a_remote_address_has_its_share_by_setting() -> None:
     async with gateway(replace(SETTINGS, connections_per_address=3)) as (server, _, port):
-        pairs = [await connect(port) for _ in range(3)]
-        await until(lambda: len(server.admission) == 3)
+        pairs = []
+
+        async def shown() -> None:
+            reader, writer = await connect(port)
+            writer.write(head("GET", "/v1/members"))
+            assert (await answer(reader))[0] == 200
+            pairs.append((reader, writer))
+
+        for _ in range(3):
+            await shown()
         refused, _ = await connect(port)
         assert await closed(refused)
         server.parts.book.state.settings["http.connections_per_address"] = "4"
-        reader, writer = await connect(port)
-        writer.write(ANONYMOUS)
-        assert (await answer(reader))[0] == 200
+        await shown()
         server.parts.book.state.settings["http.connections_per_address"] = "hostile"
         refused, _ = await connect(port)
         assert await closed(refused), "the last good value holds"

@@ -2,7 +2,8 @@
 
 A connection is *known* once it has shown a bearer this mesh knows. Where all places are taken, the oldest connection
 that is idle and not known is closed for the new one, so that who only connects, or only asks for what is public, shuts
-out nobody; where there is none, the new one is refused. One address has a bound of its own, known or not.
+out nobody; where there is none, the new one is refused. One address has a bound of its own, kept in the same way among
+its own connections: on a machine that many use all come from one.
 """
 
 from __future__ import annotations
@@ -72,17 +73,23 @@ class Admission:
         """
         network = network_of(host)
         if per_address is not None and host and self._counts[network] >= per_address:
-            return False
-        if len(self._networks) >= self._most:
-            oldest = next((each for each in self._unknown if each.is_idle), None)
-            if oldest is None:
+            if not self._make_room(network):
                 return False
-            self.leave(oldest)
-            oldest.cut()
+        elif len(self._networks) >= self._most and not self._make_room():
+            return False
         self._networks[visitor] = network
         self._counts[network] += 1
         self._unknown[visitor] = None
         return True
+
+    def _make_room(self, network: str = "") -> bool:
+        """Close the oldest idle connection that is not known, of one address if it is given; False: there is none."""
+        for each in self._unknown:
+            if each.is_idle and network in {"", self._networks[each]}:
+                self.leave(each)
+                each.cut()
+                return True
+        return False
 
     def known(self, visitor: Visitor) -> None:
         """Note that a connection has shown a bearer this mesh knows."""

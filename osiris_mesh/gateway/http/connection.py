@@ -12,7 +12,8 @@ pages of other origins, an answer still being written) takes the ordinary way, w
     ordinary  -- answered                  --> idle
 
 The head of a request has its time from the connection, or from its first byte on a connection that was idle; between
-requests a connection may be idle for longer.
+requests a connection may be idle for longer. What is sent has its time, too: a client that does not take it is cut,
+even where the connection is being closed already.
 
 The short way reads aiohttp's queue of parsed messages; where a version of aiohttp has none, there is only the ordinary.
 """
@@ -96,16 +97,18 @@ class Connection(RequestHandler):
         options: aiohttp's.
     """
 
-    __slots__ = ("_call", "_face", "_heading", "_is_known", "_looping", "_written")
+    __slots__ = ("_call", "_face", "_heading", "_is_known", "_looping", "_stalled", "_wire")
 
     def __init__(self, manager: web.Server, face: HttpServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self._face = face
         self._call: _Call | None = None
         self._looping = False
-        self._written = 0
         self._is_known = False
         self._heading = True
+        # aiohttp forgets a transport it closes, which may still hold what nobody takes.
+        self._wire: asyncio.Transport | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     # Who is let in, and how long he may take.
 
@@ -119,7 +122,23 @@ class Connection(RequestHandler):
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
+        self._wire = cast("asyncio.Transport", transport)
+        # Paused as soon as the system takes no more, resumed when it has taken all (uvloop's TLS compares with >=).
+        self._wire.set_write_buffer_limits(high=1, low=0)
         self._close_in(self._face.parts.settings.head_s)
+
+    def pause_writing(self) -> None:
+        """Give the client his time to take what waits for him; closing alone would wait for him for ever."""
+        super().pause_writing()
+        if self._wire is not None:
+            self._stalled = self._loop.call_later(self._face.parts.settings.write_s, self._wire.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: he has taken all."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     @property
     def is_idle(self) -> bool:
@@ -269,19 +288,10 @@ class Connection(RequestHandler):
             return
         loop = self._loop
         self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
-        if transport.get_write_buffer_size() > 0:
-            self._written += 1
-            loop.call_later(face.parts.settings.write_s, self._check_written, self._written)
         buffer_paused = getattr(self, "_buffer_paused", False)
         if buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
         self._next()
-
-    def _check_written(self, number: int) -> None:
-        """Cut a client that has not taken an answer in time: it must not hold it in memory for ever."""
-        transport = self.transport
-        if transport is not None and number == self._written and transport.get_write_buffer_size() > 0:
-            transport.abort()
 
     # aiohttp's timers and ends.
 
@@ -296,6 +306,10 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give up what is under way."""
         self._face.admission.leave(self)
+        self._wire = None
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
         call, self._call = self._call, None
         if call is not None:
             call.ended = True

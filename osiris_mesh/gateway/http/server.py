@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
 from osiris_mesh.errors import Denied, InternalError, OsirisError, Unavailable, UsageError
@@ -51,7 +51,6 @@ _ALLOWED: Final = (
     "Authorization, Content-Type, Accept, Last-Event-ID, Osiris-Timeout-Ms, Osiris-Binding, Osiris-Idempotent"
 )
 _PREFLIGHT_SECONDS: Final = "600"
-_LARGE_ANSWER: Final = 64 << 10
 HEAVY: Final = frozenset({"/v1/ledger/verify", "/v1/node/doctor"})
 """Routes that read a whole ledger or ask every part: a few at a time, so that they keep nobody from calling."""
 _encode = msgspec.json.Encoder().encode
@@ -279,10 +278,10 @@ class HttpServer:
             if isinstance(answer, Piecewise):
                 answer = await self._stream(ask, answer.run)
         if isinstance(answer, Output):
-            return await self._send(request, answer.status, answer.body, answer.media, headers, answer.headers)
+            return self._send(answer.status, answer.body, answer.media, headers, answer.headers)
         if isinstance(answer, web.StreamResponse):
             return answer
-        return await self._send(request, 200, _encode(answer), JSON, headers, ())
+        return self._send(200, _encode(answer), JSON, headers, ())
 
     def _bearer(self, request: BaseRequest) -> Any:
         bearer = self._bearers.of(request.headers.get("Authorization"), self._clock.monotonic())
@@ -338,6 +337,11 @@ class HttpServer:
         if content.is_eof() and content.total_bytes <= most:
             # It came with the head, as small ones do: no timer, no copy.
             return content.read_nowait()
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+            # Many clients hold a large body back until they are told that it is wanted.
+            transport = request.transport
+            if transport is not None:
+                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         pieces: list[bytes] = []
         size = 0
         settings = self._settings
@@ -362,9 +366,8 @@ class HttpServer:
 
     # Answers.
 
-    async def _send(
-        self,
-        request: BaseRequest,
+    @staticmethod
+    def _send(
         status: int,
         body: bytes,
         media: str,
@@ -374,13 +377,7 @@ class HttpServer:
         found = {**headers, "Content-Type": media}
         if more:
             found.update(more)
-        response = web.Response(body=body, status=status, headers=found)
-        if len(body) > _LARGE_ANSWER:
-            # A client that takes nothing must not hold it in memory for ever.
-            async with asyncio.timeout(self._settings.write_s):
-                await response.prepare(request)
-                await response.write_eof()
-        return response
+        return web.Response(body=body, status=status, headers=found)
 
     def _problem(self, error: OsirisError, headers: dict[str, str]) -> web.Response:
         status = status_of(error)
