@@ -98,25 +98,30 @@ def key_signer(key: KeyPair, mesh_id: bytes, clock: Clock) -> Signer:
     return sign
 
 
-def writes(files: Mapping[str, bytes], there: Callable[[str], TreeFile | None]) -> list[RegistryWrite]:
+def writes(files: Mapping[str, bytes], there: Callable[[str], TreeFile | None]) -> list[RegistryRemove | RegistryWrite]:
     """Return the entries that bring files to these bytes, in their order; none for what is so already.
 
     One entry where they fit, so that all of it happens or nothing. More are in the order in which each leaves a tree
-    that verifies: what signs before what is signed, a long history line by line, and the checkpoint last.
+    that verifies: what signs before what is signed, a long history line by line, and the checkpoint last. A history
+    that does not go on from what is there (its lines were signed anew) is taken away first; that takes registry.manage.
 
     Args:
         files: Bytes by path.
         there: What a path holds now.
 
     Raises:
-        UsageError: The tree has no such path, a file or a line is too large, or a history does not go on from what is
-            there.
+        UsageError: The tree has no such path, a file is empty, or it or a line is too large.
     """
     entries: list[list[list[Any]]] = []
     room: list[int] = []
     heads: dict[str, bytes] = {}
+    removed: list[RegistryRemove | RegistryWrite] = []
     for path in sorted(files, key=lambda path: (path == _LAST, path.endswith(".jsonl"), path)):
         file = there(path)
+        subject_of(path)
+        if file is not None and not is_replaced(path) and not files[path].startswith(file.data):
+            removed.append(RegistryRemove(path, file.head))
+            file = None
         heads[path] = file.head if file is not None else b""
         first = 0
         for piece in _pieces(path, files[path], file):
@@ -131,11 +136,12 @@ def writes(files: Mapping[str, bytes], there: Callable[[str], TreeFile | None]) 
             room[at] -= size
             heads[path] = head_after(heads[path], piece)
             first = at + 1
-    return [RegistryWrite(sorted(changes)) for changes in entries]
+    return removed + [RegistryWrite(sorted(changes)) for changes in entries]
 
 
 def _pieces(path: str, data: bytes, there: TreeFile | None) -> list[bytes]:
-    subject_of(path)
+    if not data:
+        raise UsageError(f"{path} would be empty")
     if len(data) > MAX_FILE:
         raise UsageError(f"{path} has {len(data)} bytes, more than the {MAX_FILE} allowed")
     old = there.data if there is not None else b""
@@ -145,11 +151,6 @@ def _pieces(path: str, data: bytes, there: TreeFile | None) -> list[bytes]:
         if len(data) > MAX_PIECE:
             raise UsageError(f"{path} has {len(data)} bytes, more than the {MAX_PIECE} of one entry")
         return [data]
-    if not data.startswith(old):
-        raise UsageError(
-            f"{path} does not go on from what the ledger has of it; a history only grows",
-            fix="somebody with registry.manage can take a spoiled file away first",
-        )
     pieces: list[bytes] = []
     at = len(old)
     while len(data) - at > MAX_PIECE:
@@ -252,7 +253,7 @@ class TreeLedger:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def _write(self, bodies: Sequence[RegistryWrite]) -> bool:
+    async def _write(self, bodies: Sequence[RegistryRemove | RegistryWrite]) -> bool:
         """Propose entries, as many at a time as one block takes; False: somebody was faster."""
         batch: list[bytes] = []
         size = 0
@@ -294,7 +295,9 @@ class TreeLedger:
 def _refusal(name: str, outcome: Outcome) -> OsirisError:
     text = f"the ledger refuses this for the registry {name}: {outcome.reason}"
     if outcome.code in {"role", "author", "signature", "mesh"}:
-        return Denied(text, fix="publish as somebody who has registry.publish for the name")
+        return Denied(
+            text, fix="publish as somebody who has registry.publish for the name (registry.manage to rewrite)"
+        )
     return UsageError(text) if outcome.code in {"body", "kind", "time"} else Conflict(text, code=outcome.code)
 
 

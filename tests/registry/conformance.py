@@ -142,6 +142,15 @@ async def histories_grow_and_the_tag_moves(make: Make) -> None:
     assert await everything(tree) == {ADD: b"0\n1\n2\n", HEAD: b"4"}
 
 
+async def what_is_there_can_be_written_anew(make: Make) -> None:
+    """As when a vendor's lines are signed with his next key."""
+    tree, other = await make(), await make()
+    await tree.publish(writing({ADD: b"1\n2\n", SHARPEN: b"1\n", HEAD: b"1"}), "first")
+    await tree.publish(writing({ADD: b"one\ntwo\n", HEAD: b"2"}), "renewed")
+    await other.refresh()
+    assert await everything(other) == {ADD: b"one\ntwo\n", SHARPEN: b"1\n", HEAD: b"2"}
+
+
 async def writing_what_is_there_changes_nothing(make: Make) -> None:
     tree = await make()
     tag = await tree.publish(writing(CONTENT), "all")
@@ -247,6 +256,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     paths_by_their_beginning,
     what_is_not_there_is_none,
     histories_grow_and_the_tag_moves,
+    what_is_there_can_be_written_anew,
     writing_what_is_there_changes_nothing,
     who_was_overtaken_is_asked_again,
     nobody_is_lost_when_many_publish_at_once,

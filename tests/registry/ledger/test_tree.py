@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from osiris_mesh.errors import Conflict, DeadlineExceeded, Denied, NotFound, Overloaded, Unavailable, UsageError
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.ledger.entry import MAX_ENTRY, Entry
-from osiris_mesh.ledger.kinds import RoleSet, UserAdd, read
+from osiris_mesh.ledger.kinds import RegistryWrite, RoleSet, UserAdd, read
 from osiris_mesh.ledger.outcome import Receipt
 from osiris_mesh.ledger.records import TreeFile
 from osiris_mesh.ledger.shapes import MAX_CHANGES, MAX_PIECE
@@ -93,13 +93,21 @@ async def test_who_may_publish(nodes: list[Node]) -> None:
     assert await everything(tree(node, None)) == {own: b"1\n", ADD: b"1\n", HEAD: b"2"}
 
 
-async def test_histories_are_not_rewritten(nodes: list[Node]) -> None:
+async def test_a_history_is_rewritten_by_who_may_manage_and_seen_to_be(nodes: list[Node]) -> None:
     mine = tree(nodes[0], ADMIN)
-    await mine.publish(writing({ADD: b"1\n2\n"}), "first")
-    for data in (b"1\n", b"1\nx\n", b""):
-        with pytest.raises(UsageError, match="only grows"):
-            await mine.publish(writing({ADD: data}), "rewritten")
-    assert await everything(mine) == {ADD: b"1\n2\n"}
+    await mine.publish(writing({ADD: b"1\n2\n", SHARPEN: b"s\n"}), "first")
+    for data in (b"1\n", b"1\nx\n"):
+        with pytest.raises(Denied):
+            await tree(nodes[0], DEVELOPER).publish(writing({ADD: data, HEAD: b"2"}), "rewritten")
+    with pytest.raises(UsageError, match="empty"):
+        await mine.publish(writing({ADD: b""}), "emptied")
+    assert await everything(mine) == {ADD: b"1\n2\n", SHARPEN: b"s\n"}
+    # Lines signed anew with the next key.
+    await mine.publish(writing({ADD: b"1'\n2'\n", SHARPEN: b"s'\n", HEAD: b"2"}), "renewed")
+    assert await everything(mine) == {ADD: b"1'\n2'\n", SHARPEN: b"s'\n", HEAD: b"2"}
+    block = nodes[0].ledger.block(nodes[0].ledger.tip.height)
+    kinds = [entry.kind for entry in block.entries if entry is not None]
+    assert kinds == ["registry.remove", "registry.remove", "registry.write"]
 
 
 async def test_a_spoiled_file_is_taken_away(nodes: list[Node]) -> None:
@@ -219,6 +227,7 @@ def test_entries_bring_what_is_asked_for_each_within_its_bounds(old: dict[str, b
 
     def bring(files: Mapping[str, bytes]) -> None:
         for body in writes(files, paper.state.tree.get):
+            assert isinstance(body, RegistryWrite)
             assert len(body.changes) <= MAX_CHANGES
             assert len(Entry.make(body.KIND, body.body(), ADMIN, MESH, paper.clock).bytes) <= MAX_ENTRY
             paper.must(body, ADMIN)
@@ -238,7 +247,7 @@ def test_small_publications_are_one_entry_and_the_head_comes_last() -> None:
     files = {HEAD: b"1", ADD: b"1\n", "root.json": b"r\n"}
     assert len(writes(files, lambda _: None)) == 1
     large = {ADD: b"x" * 60_000 + b"\n", SHARPEN: b"x" * 80_000 + b"\n", HEAD: b"1", "root.json": b"r" * 90_000 + b"\n"}
-    order = [[change[0] for change in body.changes] for body in writes(large, lambda _: None)]
+    order = [[change[0] for change in body.body()[0]] for body in writes(large, lambda _: None)]
     assert order == [["root.json"], [ADD], [HEAD, SHARPEN]]
 
 
@@ -260,5 +269,6 @@ def test_heads_follow_each_other() -> None:
     there = TreeFile(b"1\n", head_after(b"", b"1\n"), b"")
     lines = b"1\n" + (b"x" * 60_000 + b"\n") * 2
     first, second = writes({ADD: lines}, lambda _: there)
+    assert isinstance(first, RegistryWrite)
     assert first.changes[0][:2] == [ADD, there.head]
-    assert second.changes[0][1] == head_after(there.head, first.changes[0][2])
+    assert second.body()[0][0][1] == head_after(there.head, first.changes[0][2])
