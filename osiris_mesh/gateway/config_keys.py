@@ -18,6 +18,8 @@ from osiris_mesh.gateway.alerts import Rule
 from osiris_mesh.gateway.events import check_patterns
 from osiris_mesh.gateway.webhook_target import Target
 from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY
+from osiris_mesh.registry.context import parse
+from osiris_mesh.registry.guard import Guard
 from osiris_mesh.settings.gateway import GatewaySettings
 
 __all__ = [
@@ -119,6 +121,19 @@ def _is_origin(text: str) -> bool:
     return named and text == f"{parts.scheme}://{parts.netloc}".lower()
 
 
+def _context(text: str) -> str:
+    parse(text)
+    return text
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    networks = tuple(part.strip() for part in text.split(",") if part.strip())
+    if len(networks) > _MAX_ORIGINS:
+        raise UsageError(f"{len(networks)} networks are more than {_MAX_ORIGINS}")
+    Guard(networks)
+    return networks
+
+
 def _patterns(text: str) -> tuple[str, ...]:
     return check_patterns([part.strip() for part in text.split(",") if part.strip()])
 
@@ -182,6 +197,22 @@ KEYS: Final = (
         "Rules that values of settings obey in the ledger; set once every node knows them, and never taken back.",
         str(HIGHEST_LEVEL),
         _level_of_rules,
+    ),
+    Key(
+        "registry.context",
+        "security context",
+        "",
+        "What calls of this mesh may reach at most: pure, controlled or full, with patterns (docs/providers.md).",
+        "controlled; functions=acme.com/*/*; trusted=acme",
+        _context,
+    ),
+    Key(
+        "registry.allow_networks",
+        "networks",
+        "",
+        "Networks that providers of records may be in though they are not public: CIDR, or loopback; comma-separated.",
+        "10.0.0.0/8",
+        _networks,
     ),
     Key("log.level", "level", "info", "What every node logs from: debug, info, warning or error.", "debug", _level),
     Key(

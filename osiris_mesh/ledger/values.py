@@ -49,6 +49,8 @@ def _is_rule(value: str) -> bool:
     return value == "off" or (len(value) <= _MAX_RULE and _RULE.match(value.strip(" ")) is not None)
 
 
+_CONTEXT: Final = re.compile(r"(?:pure|controlled|full)(?:; ?[a-z]{1,16}=[A-Za-z0-9._*/:@\[\],-]{0,4096}){0,32}\Z")
+_NETWORK: Final = re.compile(r"loopback\Z|[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?\Z")
 _COUNT: Final = pattern("a number from 1 to 999999", re.compile(r"[1-9][0-9]{0,5}\Z"))
 _LEVEL_1: Final[tuple[tuple[re.Pattern[str], Shape], ...]] = (
     (re.compile(r"max_retries\Z"), pattern("a number from 0 to 10", re.compile(r"(?:[0-9]|10)\Z"))),
@@ -60,6 +62,8 @@ _LEVEL_1: Final[tuple[tuple[re.Pattern[str], Shape], ...]] = (
         Shape("an http or https URL", lambda value: len(value) <= _MAX_URL and _URL.match(value) is not None),
     ),
     (re.compile(rf"webhook\.{_NAME}\.events\Z"), _list("names of events", _EVENTS, 1)),
+    (re.compile(r"registry\.context\Z"), pattern("a security context", _CONTEXT)),
+    (re.compile(r"registry\.allow_networks\Z"), _list("networks", _NETWORK, 0)),
     (re.compile(rf"alert\.{_NAME}\Z"), Shape("an alert rule, or off", _is_rule)),
 )
 

@@ -29,7 +29,8 @@ from osiris_mesh.registry.domain import (
     question,
     vendor_domain,
 )
-from osiris_mesh.registry.providers.network import Guard, open_session
+from osiris_mesh.registry.guard import Guard
+from osiris_mesh.registry.providers.network import open_session
 
 __all__ = ["DomainFetch", "Texts", "system_texts"]
 

@@ -25,8 +25,8 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.function.json_form import from_json
+from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.providers.endpoint import unreachable
-from osiris_mesh.registry.providers.network import Guard
 
 __all__ = ["MAX_ANSWER", "Answer", "Exchange", "check_url", "error_of", "is_loopback"]
 

@@ -23,7 +23,7 @@ from osiris_mesh.clock import SYSTEM
 from osiris_mesh.errors import Unavailable, UsageError
 from osiris_mesh.registry.domain import claim
 from osiris_mesh.registry.domain_fetch import DomainFetch, system_texts
-from osiris_mesh.registry.providers.network import Guard
+from osiris_mesh.registry.guard import Guard
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 AUTHORITY = trustme.CA()

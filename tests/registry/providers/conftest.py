@@ -9,10 +9,11 @@ import trustme
 from aiohttp import web
 
 from osiris_mesh.clock import SYSTEM
+from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.providers.credentials import Credential, Credentials
 from osiris_mesh.registry.providers.exchange import Exchange
 from osiris_mesh.registry.providers.https import HttpsEndpoint
-from osiris_mesh.registry.providers.network import Guard, open_session
+from osiris_mesh.registry.providers.network import open_session
 
 
 @pytest.fixture(scope="session")

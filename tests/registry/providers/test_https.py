@@ -24,11 +24,12 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.gateway.http.problem import encode, status_of
+from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.providers import exchange as exchange_module
 from osiris_mesh.registry.providers.endpoint import Endpoints, surely_not
 from osiris_mesh.registry.providers.exchange import Exchange
 from osiris_mesh.registry.providers.https import HttpsEndpoint
-from osiris_mesh.registry.providers.network import Guard, open_session
+from osiris_mesh.registry.providers.network import open_session
 from osiris_mesh.registry.record import Provider
 
 

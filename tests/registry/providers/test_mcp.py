@@ -15,11 +15,12 @@ from mcp.server.mcpserver import MCPServer
 from osiris_mesh.clock import SYSTEM
 from osiris_mesh.errors import Conflict, DeadlineExceeded, Denied, FunctionError, NotFound, Unavailable, UsageError
 from osiris_mesh.function.signature import Signature
+from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.providers.credentials import Credential, Credentials
 from osiris_mesh.registry.providers.endpoint import surely_not
 from osiris_mesh.registry.providers.exchange import Exchange
 from osiris_mesh.registry.providers.mcp import McpEndpoint
-from osiris_mesh.registry.providers.network import Guard, open_session
+from osiris_mesh.registry.providers.network import open_session
 from osiris_mesh.registry.record import Provider
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from osiris_mesh.errors import Denied, UsageError
+from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.providers.exchange import Exchange
-from osiris_mesh.registry.providers.network import Guard, open_session
+from osiris_mesh.registry.providers.network import open_session
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,290 @@
+"""What a node reaches beyond its mesh: registries, the providers of their records, and what calls of these come to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from osiris_mesh.clock import Clock
+from osiris_mesh.errors import Conflict, OsirisError, UsageError
+from osiris_mesh.gateway.in_force import Held
+from osiris_mesh.gateway.registry_methods import RegistryMethods
+from osiris_mesh.invoke.outside import Outside, Used
+from osiris_mesh.invoke.state_view import StateView
+from osiris_mesh.link import Links, Router
+from osiris_mesh.node.registries import Registries
+from osiris_mesh.registry.context import FULL, Context, parse
+from osiris_mesh.registry.guard import Guard
+from osiris_mesh.registry.health import Health
+from osiris_mesh.registry.metering_store import Metering
+from osiris_mesh.registry.opening import secret_of
+from osiris_mesh.registry.providers.credentials import Credential, Credentials
+from osiris_mesh.registry.providers.endpoint import Discovery, Endpoints
+from osiris_mesh.registry.providers.network import open_session
+from osiris_mesh.registry.record import Provider
+from osiris_mesh.registry.reputation import Reputation
+from osiris_mesh.registry.resolution import Resolution
+
+if TYPE_CHECKING:
+    from osiris_mesh.gateway.dns.directory import Service
+    from osiris_mesh.invoke.contexts import Contexts
+    from osiris_mesh.node.controller import Controller
+
+__all__ = ["Beyond"]
+
+_TOPIC: Final = "health"
+_DISCOVER_S: Final = 30.0
+_FIND_S: Final = 1.4
+_log = logging.getLogger(__name__)
+
+
+class Beyond:
+    """Registries and providers of one node; belongs to the loop.
+
+    Args:
+        controller: Whose.
+        links: Its links.
+        contexts: Which security context a call is in.
+        clock: Time.
+        rng: Jitter and turns.
+
+    Attributes:
+        registries: The node's registries.
+        outside: Calls what only they know; for the invoker.
+        metering: What calls of providers amount to.
+    """
+
+    def __init__(
+        self, controller: Controller, links: Links, contexts: Contexts, clock: Clock, rng: random.Random
+    ) -> None:
+        self._node = controller
+        self._links = links
+        self._clock = clock
+        self._rng = rng
+        settings = controller.settings.registry
+        self._mesh_context = Held("registry.context", "")
+        self._allowed = Held("registry.allow_networks", ())
+        self.registries = Registries(
+            controller.home.path,
+            controller.ledger,
+            StateView(controller.ledger),
+            settings=settings,
+            clock=clock,
+            rng=rng,
+        )
+        self._endpoints: Endpoints | None = None
+        self._endpoints_for: tuple[str, ...] = ()
+        self._reputation = Reputation(half_life=settings.half_life_s, limit=settings.providers)
+        self.health = Health(
+            self.registries.resolver,
+            self.registries.standings,
+            self._reputation,
+            self.registries.placements,
+            prober=self,
+            publish=lambda body: controller.gossip.publish(_TOPIC, body),
+            settings=settings,
+            clock=clock,
+            rng=rng,
+        )
+        self.metering = Metering(controller.home.path / "registry" / "usage.sqlite3", clock)
+        self.outside = Outside(
+            self,
+            self,
+            self,
+            contexts=contexts.of,
+            attempts=controller.settings.invoke.attempts,
+            clock=clock,
+            used=self._used,
+        )
+
+    def register(self, router: Router) -> None:
+        """Serve ``registry.*`` and listen to what other members say of providers."""
+        RegistryMethods(router, self.registries, self.metering, self.discover, self.mesh_context, self._clock)
+        self._node.gossip.on(_TOPIC, self.health.on_news)
+
+    def mesh_context(self) -> Context:
+        """Return the mesh's own security context: its setting ``registry.context``."""
+        text = self._mesh_context.of(self._node.ledger.state.settings)
+        return parse(text) if text else FULL
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Read what was kept.
+
+        Raises:
+            Conflict: A file of it is damaged.
+        """
+        await self.registries.open()
+        await self.metering.start()
+
+    async def run(self) -> None:
+        """Keep registries in step and probe providers, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.registries.run(), name="registries")
+            group.create_task(self.health.run(), name="health")
+            group.create_task(self.metering.run(), name="metering")
+
+    async def close(self) -> None:
+        """Write down what was seen, and close everything."""
+        await self.registries.close()
+        await self.metering.close()
+        if self._endpoints is not None:
+            await self._endpoints.close()
+
+    # --- what the outside needs (:class:`osiris_mesh.invoke.outside.Names`, ``Providers``, ``Health``) ----------------
+
+    def asks(self) -> bool:
+        """Say whether there is any registry."""
+        return bool(self.registries.roster.entries)
+
+    def resolve_now(self, text: str, now: float, context: Context = FULL) -> Resolution | None:
+        """Return what a reference comes to, if that is known and fresh."""
+        return self.registries.resolver.resolve_now(text, now, context)
+
+    async def resolve(
+        self, text: str, *, deadline: float, context: Context = FULL, explain: bool = False
+    ) -> Resolution:
+        """Return what a reference comes to."""
+        return await self.registries.resolver.resolve(text, deadline=deadline, context=context, explain=explain)
+
+    async def call(
+        self,
+        provider: Provider,
+        name: str,
+        args: Any,
+        kwargs: Mapping[str, Any],
+        *,
+        deadline: float | None,
+        headers: Mapping[str, Any],
+    ) -> Any:
+        """Call a function of a provider."""
+        endpoints = await self._reachable()
+        return await endpoints.call(provider, name, args, kwargs, deadline=deadline, headers=headers)
+
+    async def probe(self, provider: Provider) -> None:
+        """Find out whether a provider answers."""
+        await (await self._reachable()).probe(provider)
+
+    def began(self, provider: Provider) -> bool:
+        """Note the start of a call."""
+        return self.health.began(provider)
+
+    def abandoned(self, provider: Provider) -> None:
+        """Note that a call ended without saying anything about the provider."""
+        self.health.abandoned(provider)
+
+    def answered(self, provider: Provider, seconds: float) -> None:
+        """Note that a call was answered."""
+        self.health.answered(provider, seconds)
+
+    def failed(self, provider: Provider) -> None:
+        """Note that a call was not answered."""
+        self.health.failed(provider)
+
+    def response_ms(self, provider: Provider) -> float:
+        """Return the time an answer is expected to take."""
+        return self.registries.standings.response_ms(provider, self._clock.monotonic())
+
+    # --- what faces ask ----------------------------------------------------------------------------------------------
+
+    async def discover(self, endpoint: str) -> Discovery:
+        """Ask an endpoint what it offers.
+
+        Raises:
+            UsageError: This kind of endpoint describes nothing.
+            OsirisError: It does not answer, or not in bounds.
+        """
+        endpoints = await self._reachable()
+        return await endpoints.discover(endpoint, deadline=self._clock.monotonic() + _DISCOVER_S)
+
+    async def services(self, name: str) -> list[Service]:
+        """Return a function of a registry as DNS tells it; none: nobody knows it.
+
+        Raises:
+            OsirisError: Nobody could say.
+        """
+        from osiris_mesh.gateway.dns.directory import Place, Service  # noqa: PLC0415 - not loaded where DNS is off
+        from osiris_mesh.registry.providers.places import place_of  # noqa: PLC0415
+
+        if not self.asks():
+            return []
+        try:
+            found = await self.resolve(name, deadline=self._clock.monotonic() + _FIND_S, context=self.mesh_context())
+        except OsirisError as error:
+            if error.code == "not_found":
+                return []
+            raise
+        if found.bound is None:
+            return []
+        places = [place for place in map(place_of, found.providers) if place is not None]
+        kept = tuple(Place(host, port, 20, weight, outside=True) for host, port, weight in places)
+        return [Service(found.name, str(found.version), found.bound.binding.digest, kept)]
+
+    # --- within ------------------------------------------------------------------------------------------------------
+
+    def _used(self, used: Used) -> None:
+        provider = used.provider
+        self.metering.add(
+            provider=provider.id,
+            caller=used.caller,
+            function=used.function,
+            cost_micros=provider.cost_micros if used.ok else 0,
+            currency=provider.currency,
+            time_us=int(used.seconds * 1e6),
+            ok=used.ok,
+        )
+
+    async def _reachable(self) -> Endpoints:
+        """Return what asks providers, made when it is first needed, and anew when the networks it may reach change."""
+        allowed = tuple(self._allowed.of(self._node.ledger.state.settings))
+        if self._endpoints is None or allowed != self._endpoints_for:
+            before, self._endpoints = self._endpoints, self._make(allowed)
+            self._endpoints_for = allowed
+            if before is not None:
+                await before.close()
+        return self._endpoints
+
+    def _make(self, allowed: tuple[str, ...]) -> Endpoints:
+        from osiris_mesh.registry.providers.exchange import Exchange  # noqa: PLC0415 - most nodes never need them
+        from osiris_mesh.registry.providers.https import HttpsEndpoint  # noqa: PLC0415
+        from osiris_mesh.registry.providers.mesh import MeshEndpoint  # noqa: PLC0415
+
+        guard = Guard(allowed)
+        credentials = self._credentials()
+        exchange = Exchange(open_session(guard), guard)
+        https = HttpsEndpoint(exchange, self._clock, credentials)
+        mesh = MeshEndpoint(self._links, https, self._clock, credentials, rng=self._rng)
+        schemes: dict[str, Any] = {"https": https, "http": https, "mesh": mesh}
+        try:
+            from osiris_mesh.registry.providers.mcp import McpEndpoint  # noqa: PLC0415 - an extra
+        except ImportError:
+            _log.info("mcp:// providers can't be asked: the extra mcp is not installed")
+        else:
+            schemes["mcp"] = McpEndpoint(exchange, self._clock, credentials)
+        return Endpoints(schemes)
+
+    def _credentials(self) -> Credentials:
+        """Read what providers are shown: ``registry/credentials.json``, id to ``{origin, token_file, header}``."""
+        path = self._node.home.path / "registry" / "credentials.json"
+        if not path.exists():
+            return Credentials({})
+        try:
+            value = json.loads(path.read_text("utf-8"))
+            return Credentials({str(name): _credential(item) for name, item in dict(value).items()})
+        except (ValueError, TypeError, KeyError, OSError, UsageError) as error:
+            raise Conflict(f"{path} is damaged: {error}", fix="mend it; docs/providers.md shows its form") from None
+
+
+def _credential(item: Mapping[str, Any]) -> Credential:
+    secret = secret_of(str(item["token_file"]))
+    header = item.get("header")
+    return (
+        Credential(str(item["origin"]), secret, str(header))
+        if header
+        else Credential.bearer(str(item["origin"]), secret)
+    )

@@ -1,0 +1,21 @@
+"""Where a provider answers, as DNS can tell it. A core."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from osiris_mesh.registry.record import Provider
+
+__all__ = ["place_of"]
+
+_PORTS: Final = {"https": 443, "http": 80, "mcp": 443}
+
+
+def place_of(provider: Provider) -> tuple[str, int, int] | None:
+    """Return host, port and weight of a provider; None for one that is no host on a network: a mesh, a marketplace."""
+    parts = urlsplit(provider.endpoint)
+    port = _PORTS.get(parts.scheme)
+    if port is None or not parts.hostname or ":" in parts.hostname:
+        return None
+    return parts.hostname, parts.port or port, provider.weight
