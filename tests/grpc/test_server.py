@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from osiris_mesh.gateway.grpc.problem import STATUS, message_of, status_of  # no
 from osiris_mesh.gateway.grpc.values import fields_of, from_value, to_value  # noqa: E402
 from osiris_mesh.identity.api_token import ApiToken  # noqa: E402
 from osiris_mesh.identity.keys import KeyPair  # noqa: E402
-from osiris_mesh.ledger.kinds import ApiTokenRevoke, RoleSet, UserAdd  # noqa: E402
+from osiris_mesh.ledger.kinds import ApiTokenRevoke, ConfigReset, ConfigSet, RoleSet, UserAdd  # noqa: E402
 from tests.http.tokens import make_token, role_token, submit, user_token  # noqa: E402
 from tests.sdk.gateways import SOURCE  # noqa: E402
 from tests.system.harness import Mesh, Node, write_function  # noqa: E402
@@ -207,6 +208,37 @@ def test_a_stream_ends_once_its_bearer_may_not(face: Face) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         next(stays)
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_bearer_has_his_share_of_streams(face: Face) -> None:
+    home = face.node.home
+    face.call("web/shout", values=pb.Arguments(args=[to_value("here")]))
+    one, other = (make_token(home, name, ["function.logs"]) for name in ("one", "other"))
+
+    def follow(token: str):
+        request = pb.LogsRequest(name="web/shout", tail=1, follow=True)
+        stream = face.stub.StreamLogs(request, metadata=face.bearer(token), timeout=SECONDS)
+        return stream, next(stream)
+
+    submit(home, ConfigSet("http.streams_per_bearer", "1"))
+    try:
+        stream, _ = follow(one)
+        with pytest.raises(grpc.RpcError) as caught:
+            follow(one)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "http.streams_per_bearer" in str(caught.value.details())
+        follow(other)[0].cancel()
+        stream.cancel()
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                follow(one)[0].cancel()
+                break
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or time.monotonic() > deadline:
+                    raise
+    finally:
+        submit(home, ConfigReset("http.streams_per_bearer"))
 
 
 def test_many_at_once(face: Face) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import grpc
 
 from osiris_mesh.access.watch import Hold
 from osiris_mesh.codec import VALUE, pack, unpack
-from osiris_mesh.errors import InternalError, OsirisError, Overloaded, Unavailable, UsageError
+from osiris_mesh.errors import InternalError, OsirisError, Unavailable, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.gateway.awaited import awaited
@@ -31,7 +32,9 @@ from osiris_mesh.gateway.http.bearer import Bearer, Bearers, hold
 from osiris_mesh.gateway.http.calls import prepare
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.route import JSON, MSGPACK
+from osiris_mesh.gateway.http.shares import Shares
 from osiris_mesh.gateway.http.values import packed_to_json
+from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.link import Stream
 
 __all__ = ["Service"]
@@ -79,15 +82,21 @@ class Service:
         self._parts = parts
         self._bearers = Bearers(parts)
         self._signatures: dict[bytes, Signature] = {}
-        self._streams = 0
+        settings = parts.settings
+        self._shares = Shares(settings)
+        self._rate = Held("http.requests_per_s", settings.requests_per_s)
+        self._streams_each = Held("http.streams_per_bearer", settings.streams_per_bearer)
         self.stopping = asyncio.Event()
 
     def _bearer(self, context: Any, permission: str, name: str) -> Bearer:
         if self.stopping.is_set():
             raise Unavailable("the controller stops", fix="ask another node", maybe=False)
         header = next((value for key, value in context.invocation_metadata() if key == "authorization"), None)
-        bearer = self._bearers.of(header if isinstance(header, str) else None, self._parts.clock.monotonic())
+        now = self._parts.clock.monotonic()
+        bearer = self._bearers.of(header if isinstance(header, str) else None, now)
         bearer.require(permission, name)
+        if permission != "function.call":
+            self._shares.ask(bearer.token, self._rate.of(self._parts.book.state.settings), now)
         return bearer
 
     @_guarded
@@ -161,15 +170,18 @@ class Service:
         """Send what a function printed on this node."""
         try:
             bearer = self._bearer(context, "function.logs", request.name)
-            if self._streams >= self._parts.settings.streams:
-                raise Overloaded("there are too many streams", fix="try again", retry_after_ms=5000)
             name = qualified(request.name) if request.name else ""
             if name:
                 self._parts.calls.find(name)
+            most = self._streams_each.of(self._parts.book.state.settings)
+            with self._shares.stream(bearer.token, bearer.principal.owner or bearer.caller.public_key, most):
+                async with aclosing(self._lines(name, request, bearer)) as lines:
+                    async for line in lines:
+                        yield line
         except OsirisError as error:
             await _abort(context, error)
-            return
-        self._streams += 1
+
+    async def _lines(self, name: str, request: LogsRequest, bearer: Bearer) -> AsyncGenerator[LogLine, None]:
         lines = _Lines()
         held = hold(self._parts, bearer, "function.logs", name)
         feeding = asyncio.ensure_future(self._feed(name, request, lines, held))
@@ -180,9 +192,8 @@ class Service:
                 if held.principal.may("function.logs", line["function"]):
                     yield LogLine(**line)
             if lines.error is not None:
-                await _abort(context, lines.error)
+                raise lines.error
         finally:
-            self._streams -= 1
             stopping.cancel()
             feeding.cancel()
 
