@@ -33,6 +33,7 @@ _REPORT_S: Final = 10.0
 _TICK_S: Final = 0.5
 _JITTER: Final = 0.25
 _URGENT: Final = 64
+_MAX_MEMBERS: Final = 4096
 
 
 class Prober(Protocol):
@@ -88,7 +89,13 @@ class Health:
         self._urgent: set[tuple[str, str]] = set()
         self._probing: dict[Key, asyncio.Task[None]] = {}
         self._told: dict[str, tuple[float, float]] = {}
+        self._regions: dict[str, str] = {}
         self._wake = asyncio.Event()
+
+    def near(self) -> list[str]:
+        """Return the members that carry our region's label, by peer id; none without a label."""
+        mine = self._settings.region
+        return [peer for peer, region in self._regions.items() if region == mine] if mine else []
 
     # --- what calls show -------------------------------------------------------------------------------------------
 
@@ -130,6 +137,8 @@ class Health:
         except OsirisError as error:
             _log.warning("health_news_refused", extra={"peer": origin, "error": str(error)})
             return
+        if news.region and (origin in self._regions or len(self._regions) < _MAX_MEMBERS):
+            self._regions[origin] = news.region
         now, now_ms = self._clock.monotonic(), self._clock.time_ms()
         for name, sequence in news.names:
             self._resolver.questions.heard(name, sequence)
@@ -151,6 +160,7 @@ class Health:
     def gone(self, peer: str) -> None:
         """Forget what somebody said who is no member any more."""
         self._reputation.gone(peer)
+        self._regions.pop(peer, None)
 
     def tell_names(self, names: dict[str, int]) -> None:
         """Tell all members that names have new statements, by full name and sequence."""
@@ -246,8 +256,8 @@ class Health:
                 said.append((name, endpoint, ok, failed))
                 self._told[provider] = (ok, failed)
         self._told = {provider: counts for provider, counts in self._told.items() if provider in report}
-        if said:
-            self._publish(HealthNews(seen=tuple(said)).to_wire())
+        if said or self._settings.region:
+            self._publish(HealthNews(seen=tuple(said), region=self._settings.region).to_wire())
         for used in self._resolver.providers_in_use():
             rate, calls, groups = self._reputation.others(_named(used), now)
             if groups:

@@ -1,11 +1,12 @@
 """What controllers tell each other of providers and names: the body of a message on the topic ``health``. A pure core.
 
-A map of four lists, each bounded, in msgpack's shortest form::
+A map of four lists, each bounded, and a word, in msgpack's shortest form::
 
     names    [full name, sequence]              a name has a statement of this sequence
     seen     [id, endpoint, ok, failed]         calls the sender made lately, in thousandths, decayed
     down     [id, endpoint, is_down]            the sender's breaker opened or closed
     placed   line                               a provider's own placement, as it signed it
+    region                                      label of where the sender runs; empty: none
 
 The message's signature is the observer's: what is ``seen`` counts by who said it (reputation.py). ``down`` and
 ``names`` are hints: they make the receiver look for itself, nothing more.
@@ -30,6 +31,7 @@ _LIMITS: Final = Limits(size=60_000, depth=4, count=256)
 _MAX_COUNT: Final = 1_000_000_000
 _MAX_WORD: Final = 1024
 _MAX_LINE: Final = 8192
+_MAX_REGION: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,14 @@ class HealthNews:
         seen: Id, endpoint, calls that went well, calls that failed.
         down: Id, endpoint, and whether it is left alone now.
         placed: Placements as signed.
+        region: Label of where the sender runs.
     """
 
     names: tuple[tuple[str, int], ...] = ()
     seen: tuple[tuple[str, str, float, float], ...] = ()
     down: tuple[tuple[str, str, bool], ...] = ()
     placed: tuple[bytes, ...] = ()
+    region: str = ""
 
     def to_wire(self) -> bytes:
         """Return the body; the first of each list, as far as the bounds let."""
@@ -55,6 +59,7 @@ class HealthNews:
                 "down": [list(item) for item in self.down[:MAX_DOWN]],
                 "names": [list(item) for item in self.names[:MAX_NAMES]],
                 "placed": [line for line in self.placed[:MAX_PLACED] if len(line) <= _MAX_LINE],
+                "region": self.region[:_MAX_REGION],
                 "seen": [
                     [name, endpoint, _thousandths(ok), _thousandths(failed)]
                     for name, endpoint, ok, failed in self.seen[:MAX_SEEN]
@@ -70,8 +75,11 @@ class HealthNews:
             RemoteProtocolError: Not one.
         """
         value = unpack_canonical(data, _LIMITS)
-        if not isinstance(value, dict) or list(value) != ["down", "names", "placed", "seen"]:
-            raise RemoteProtocolError("news of health is not a map of its four lists")
+        if not isinstance(value, dict) or list(value) != ["down", "names", "placed", "region", "seen"]:
+            raise RemoteProtocolError("news of health is not a map of its four lists and the region")
+        region = value["region"]
+        if type(region) is not str or len(region) > _MAX_REGION:
+            raise RemoteProtocolError("news of health has a region that is none")
         rows = [
             _rows(value["names"], (str, int), MAX_NAMES),
             _rows(value["seen"], (str, str, int, int), MAX_SEEN),
@@ -81,7 +89,7 @@ class HealthNews:
         if not isinstance(placed, list) or len(placed) > MAX_PLACED or not all(map(_is_line, placed)):
             raise RemoteProtocolError("news of health has placements that are none")
         seen = tuple((name, endpoint, ok / 1000, failed / 1000) for name, endpoint, ok, failed in rows[1])
-        return cls(tuple(rows[0]), seen, tuple(rows[2]), tuple(placed))
+        return cls(tuple(rows[0]), seen, tuple(rows[2]), tuple(placed), region)
 
 
 def _thousandths(count: float) -> int:

@@ -16,13 +16,13 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.errors import CheckFailed, OsirisError, RemoteProtocolError
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.registry.federation import Answer
-from osiris_mesh.registry.history import read_lines
+from osiris_mesh.registry.history import follow, read_lines
 from osiris_mesh.registry.layout import path_of
 from osiris_mesh.registry.memory import Memory
 from osiris_mesh.registry.questions import Questions
 from osiris_mesh.registry.record import Record
 from osiris_mesh.registry.registry import Registry
-from osiris_mesh.registry.statement import parse
+from osiris_mesh.registry.statement import parse, read
 
 __all__ = ["Keeper", "RegistrySource", "restore"]
 
@@ -79,6 +79,26 @@ class RegistrySource:
         """See :meth:`osiris_mesh.registry.asking.Source.accepts`."""
         full = FunctionName.parse(name)
         return self.registry.trust.keys_of(full.vendor) is not None and self._signed(full, lines.splitlines())
+
+    def verify(self, name: str, lines: bytes) -> tuple[Record, tuple[bytes, ...]]:
+        """Verify a history a peer passed on, as if this registry had said it; nothing is remembered of it.
+
+        Raises:
+            CheckFailed: It is not signed by those who may, is no history, or is older or other than what was seen.
+            RemoteProtocolError: It is no history at all.
+        """
+        full = FunctionName.parse(name)
+        trust = self.registry.trust
+        statements = read_lines(lines, read)
+        now_ms = self._clock.time_ms()
+        for statement in statements:
+            trust.check(full, statement, now_ms)
+        standing = trust.keys_of(full.vendor)
+        record = follow(full, statements, standing.revoked_records if standing is not None else frozenset())
+        seen = trust.head_of(name)
+        if seen is not None and (len(statements) < seen[0] or statements[seen[0] - 1].digest != seen[1]):
+            raise CheckFailed(f"{name} is older or other than what was seen of it", reason="rollback", name=name)
+        return record, tuple(item.digest for item in statements)
 
     def _signed(self, name: FunctionName, lines: list[bytes]) -> bool:
         now_ms = self._clock.time_ms()

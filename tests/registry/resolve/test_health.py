@@ -173,6 +173,7 @@ NEWS = st.builds(
     ).map(tuple),
     down=st.lists(st.tuples(WORDS, WORDS, st.booleans()), max_size=5).map(tuple),
     placed=st.lists(st.binary(max_size=50), max_size=5).map(tuple),
+    region=st.text("abc-", max_size=9),
 )
 
 
@@ -197,11 +198,11 @@ def test_no_bytes_break_the_reader(data: bytes, at: int, value: int) -> None:
     "value",
     [
         {},
-        {"down": [], "names": [], "placed": [], "seen": [], "more": []},
-        {"down": [["a", "b", 1]], "names": [], "placed": [], "seen": []},
-        {"down": [], "names": [["a", -1]], "placed": [], "seen": []},
-        {"down": [], "names": [["a" * 2000, 1]], "placed": [], "seen": []},
-        {"down": [], "names": [], "placed": [b"x"] * 9, "seen": []},
+        {"down": [], "names": [], "placed": [], "region": "", "seen": [], "more": []},
+        {"down": [["a", "b", 1]], "names": [], "placed": [], "region": "", "seen": []},
+        {"down": [], "names": [["a", -1]], "placed": [], "region": "", "seen": []},
+        {"down": [], "names": [["a" * 2000, 1]], "placed": [], "region": "", "seen": []},
+        {"down": [], "names": [], "placed": [b"x"] * 9, "region": "", "seen": []},
     ],
 )
 def test_other_shapes_are_refused(value: object) -> None:
