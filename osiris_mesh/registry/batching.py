@@ -23,7 +23,7 @@ _TOGETHER: Final = 64
 _WAITING: Final = 1024
 _CHANGE: Final = 30.0
 _FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 3.0
+_LONGEST_PAUSE: Final = 5.0
 _TITLE: Final = 200
 
 
@@ -150,6 +150,7 @@ class Batching:
         ends = loop.time() + self._seconds
         lost = 0
         while any(not each.done.done() for each in batch):
+            began = loop.time()
             try:
                 return await self._attempt(batch)
             except Moved as error:
@@ -158,7 +159,8 @@ class Batching:
                     raise Conflict(
                         f"others were faster {lost} times within {self._seconds:g} s: {error.what}", fix="try again"
                     ) from None
-            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(lost - 1, 10))
+            # Attempts grow long where many try: who waits several of them leaves the way to others.
+            longest = min(_LONGEST_PAUSE, (_FIRST_PAUSE + loop.time() - began) * 2 ** min(lost - 1, 10))
             await asyncio.sleep(self._rng.uniform(longest / 4, longest))
         return None
 

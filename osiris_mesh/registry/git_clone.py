@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 from asyncio.subprocess import Process
@@ -40,6 +41,7 @@ _LOCAL: Final = 60.0
 _READ: Final = 10.0
 _LARGEST_PACK: Final = 2 << 30
 _LINE: Final = 600
+_LOCK: Final = "osiris-mesh"
 _SLACK: Final = 64 << 10
 _LISTED: Final = 512 << 20
 _OID: Final = re.compile(r"[0-9a-f]{40}\Z")
@@ -138,6 +140,8 @@ class Clone:
         self._reader: Process | None = None
         self._reading = asyncio.Lock()
         self._fetching = asyncio.Lock()
+        self._bringing = asyncio.Lock()
+        self._held: int | None = None
 
     # The clone itself.
 
@@ -147,9 +151,8 @@ class Clone:
         Raises:
             Unavailable: There is no git, or it can't write here.
         """
+        await asyncio.to_thread(self._hold)
         if not (self._folder / "HEAD").exists():
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._folder.chmod(0o700)
             done = await self._run(["init", "--quiet", "--bare", "--template=", str(self._folder)])
             self._check(done, "create a clone")
         await asyncio.to_thread(self._write_config)
@@ -157,6 +160,28 @@ class Clone:
         if head is not None and self._prefixes:
             await self._find_absent(head)
         return head
+
+    def _hold(self) -> None:
+        """Keep other programs out, and clear up after one that died."""
+        if self._held is not None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder.chmod(0o700)
+            held = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable(f"no clone can be kept in {self._folder}: {error.strerror}", maybe=False) from None
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(held)
+            raise Unavailable(
+                f"the clone in {self._folder} is in use by another program",
+                fix="stop that, or keep this clone elsewhere",
+                maybe=False,
+            ) from None
+        self._held = held
+        self._sweep()
 
     def _write_config(self) -> None:
         url = self._remote.url.replace("\\", "\\\\").replace('"', '\\"')
@@ -174,9 +199,12 @@ class Clone:
         return text if done.code == 0 and _OID.match(text) else None
 
     async def close(self) -> None:
-        """End the reading process."""
+        """End the reading process and let other programs in."""
         async with self._reading:
             await self._end_reader()
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
 
     # Fetching.
 
@@ -215,21 +243,22 @@ class Clone:
         return max(sizes, default=0) >= self._largest_pack - _SLACK
 
     async def _online(self, arguments: Sequence[str], data: bytes = b"") -> Done:
-        try:
-            return await run(
-                arguments,
-                self._folder,
-                seconds=self._seconds,
-                data=data,
-                offline=False,
-                largest_file=self._largest_pack,
-            )
-        except BaseException:
-            await asyncio.to_thread(self._sweep)
-            raise
+        async with self._fetching:
+            try:
+                return await run(
+                    arguments,
+                    self._folder,
+                    seconds=self._seconds,
+                    data=data,
+                    offline=False,
+                    largest_file=self._largest_pack,
+                )
+            except BaseException:
+                await asyncio.to_thread(self._sweep)
+                raise
 
     def _sweep(self) -> None:
-        """Remove what a fetch that was ended left half done; nothing else writes here meanwhile."""
+        """Remove what a fetch that was ended, or a program that died, left half done."""
         for pattern in ("objects/pack/tmp_*", "objects/pack/.tmp*", "*.lock", "refs/osiris/*.lock", "objects/tmp_*"):
             for path in self._folder.glob(pattern):
                 with contextlib.suppress(OSError):
@@ -331,7 +360,7 @@ class Clone:
             Unavailable: It is not here and can't be fetched, or it is larger than a file may be.
         """
         if oid in self._absent:
-            async with self._fetching:
+            async with self._bringing:
                 if oid in self._absent:
                     await self._bring([oid])
         async with self._reading:
@@ -425,7 +454,7 @@ class Clone:
         lines = done.out.decode("utf-8", "replace").splitlines()
         refusal = next((line for line in lines if line[:1] == "!"), "")
         low = f"{refusal}\n{done.complaint}".lower()
-        said = self._remote.mask(refusal.partition("\t")[2].partition("\t")[2] or done.complaint)
+        said = self._clean(refusal.partition("\t")[2].partition("\t")[2])
         if refusal and any(reason in refusal for reason in _RACES):
             raise Moved(f"{self._ref} of {self._remote.shown} moved: {said}")
         if refusal or any(reason in low for reason in _DENIALS):
@@ -444,7 +473,12 @@ class Clone:
         return await run(arguments, self._folder, seconds=seconds, data=data, most=most)
 
     def _said(self, done: Done) -> str:
-        return self._remote.mask(done.complaint)[-1000:] or f"it ended with {done.code}"
+        return self._clean(done.complaint) or f"it ended with {done.code}"
+
+    def _clean(self, text: str) -> str:
+        # What a remote says is text of a stranger, and may be meant for a terminal.
+        said = "".join(letter if letter.isprintable() else " " for letter in self._remote.mask(text))
+        return " ".join(said.split())[-1000:]
 
     def _check(self, done: Done, what: str) -> None:
         if done.code:

@@ -183,6 +183,7 @@ class GitTree:
 
         Raises:
             Unavailable: The remote can't be reached.
+            RemoteProtocolError: It has more files than a tree may have, or a tree git can't read.
             Conflict: Its history was rewritten: ``reason``, ``seen`` (the commit read on) and ``now`` say how.
         """
         await self._open()

@@ -475,6 +475,20 @@ async def test_nobody_else_reads_the_clone(make: Make, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "clone" / "config").stat().st_mode) == 0o600
 
 
+async def test_two_programs_do_not_share_a_clone(make: Make, tmp_path: Path) -> None:
+    first, second = make(), make()
+    await first.publish(writing({NAME: b"1\n"}), "x")
+    with pytest.raises(Unavailable, match="in use"):
+        await second.read(NAME)
+    await first.close()
+    # A program that died in the middle.
+    (tmp_path / "clone" / "shallow.lock").touch()
+    (tmp_path / "clone" / "objects" / "pack" / "tmp_pack_x").write_bytes(b"half")
+    assert await second.read(NAME) is not None
+    await second.publish(writing({OTHER: b"1\n"}), "x")
+    assert not list((tmp_path / "clone" / "objects" / "pack").glob("tmp_*"))
+
+
 # Parts of a tree.
 
 

@@ -74,10 +74,10 @@ SAYS = {
 async def test_what_a_host_says_ends_in_time_and_is_told(trees: Make, kind: str) -> None:
     talk, match = SAYS[kind]
     async with saying(talk) as address:
-        tree = trees(address, seconds=0.5, index_s=0.5)
+        tree = trees(address, seconds=0.3, index_s=0.3)
         async with asyncio.timeout(5):
             with pytest.raises(Unavailable, match=match) as caught:
-                await tree._fetch.get(ADD, "", most=MAX_FILE, seconds=0.5)
+                await tree._fetch.get(ADD, "", most=MAX_FILE, seconds=0.3)
             with pytest.raises(Unavailable):
                 await tree.refresh()
     assert "\x1b" not in str(caught.value)
