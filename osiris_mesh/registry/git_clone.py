@@ -20,15 +20,17 @@ import fcntl
 import os
 import re
 from asyncio.subprocess import Process
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from osiris_mesh.errors import Denied, LimitExceeded, OsirisError, RemoteProtocolError, Unavailable
 from osiris_mesh.registry.batching import Moved
 from osiris_mesh.registry.git_command import Done, Remote, end, run, start
+from osiris_mesh.registry.git_config import CONFIG, PARTIAL
+from osiris_mesh.registry.git_rows import read_difference, read_tree
 from osiris_mesh.registry.layout import NAMES
-from osiris_mesh.registry.listing import Listing, is_path
+from osiris_mesh.registry.listing import Listing
 from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS
 
 __all__ = ["Clone"]
@@ -45,8 +47,6 @@ _LOCK: Final = "osiris-mesh"
 _SLACK: Final = 64 << 10
 _LISTED: Final = 512 << 20
 _OID: Final = re.compile(r"[0-9a-f]{40}\Z")
-_FILE: Final = b"100644 blob "
-_EXECUTABLE: Final = b"100755 blob "
 _RACES: Final = (
     "fetch first", "non-fast-forward", "stale info", "failed to update ref", "cannot lock ref", "incorrect old value",
     "reference already exists", "failed to lock", "remote ref updated since checkout",
@@ -56,56 +56,6 @@ _DENIALS: Final = (
     "permission to", "access denied", "not allowed", "unauthorized", "forbidden", "error: 403", "error: 401",
     "hook declined", "protected branch", "read-only", "not authorized", "denied to",
 )  # fmt: skip
-# Hooks and helpers of the user's other work have no place here: this file outranks his own configuration.
-_CONFIG: Final = """\
-[core]
-	repositoryformatversion = {format}
-	bare = true
-	hooksPath = /dev/null
-	fsmonitor = false
-	bigFileThreshold = 8m
-	logAllRefUpdates = false
-	attributesFile = /dev/null
-	quotePath = true
-[gc]
-	auto = 2000
-	autoPackLimit = 40
-	autoDetach = false
-	writeCommitGraph = false
-[maintenance]
-	auto = false
-[fetch]
-	fsckObjects = true
-	unpackLimit = 1
-	writeCommitGraph = false
-	recurseSubmodules = false
-	parallel = 1
-	bundleURI =
-[fastimport]
-	unpackLimit = 100
-[transfer]
-	advertiseSID = false
-	bundleURI = false
-[push]
-	gpgSign = false
-	followTags = false
-	recurseSubmodules = no
-	default = nothing
-[http]
-	followRedirects = initial
-	lowSpeedLimit = 100
-	lowSpeedTime = 20
-[log]
-	showSignature = false
-[remote "origin"]
-	url = "{url}"
-"""
-_PARTIAL: Final = """\
-	promisor = true
-	partialCloneFilter = blob:none
-[extensions]
-	partialClone = origin
-"""
 
 
 class Clone:
@@ -185,7 +135,7 @@ class Clone:
 
     def _write_config(self) -> None:
         url = self._remote.url.replace("\\", "\\\\").replace('"', '\\"')
-        text = _CONFIG.format(url=url, format=1 if self._prefixes else 0) + (_PARTIAL if self._prefixes else "")
+        text = CONFIG.format(url=url, format=1 if self._prefixes else 0) + (PARTIAL if self._prefixes else "")
         temporary = self._folder / "config.new"
         # The URL may hold a password.
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
@@ -343,7 +293,7 @@ class Clone:
             raise RemoteProtocolError(f"the tree of {self._remote.shown} has more than {MAX_PATHS} files") from None
         if done.code:
             raise RemoteProtocolError(f"the tree of {self._remote.shown} can't be read: {self._said(done)}")
-        return await asyncio.to_thread(lambda: Listing(_files(done.out)))
+        return await asyncio.to_thread(lambda: Listing(read_tree(done.out)))
 
     async def changes(self, old: str, new: str) -> dict[str, str | None]:
         """Return what differs in the files of a commit from another's: path to object id, None for gone."""
@@ -351,7 +301,7 @@ class Clone:
         done = await self._run(arguments, most=_LISTED, seconds=_READ)
         if done.code:
             raise RemoteProtocolError(f"the tree of {self._remote.shown} can't be read: {self._said(done)}")
-        return await asyncio.to_thread(lambda: dict(_changed(done.out)))
+        return await asyncio.to_thread(lambda: dict(read_difference(done.out)))
 
     async def blob(self, oid: str, path: str) -> bytes:
         """Return a file's bytes.
@@ -487,23 +437,3 @@ class Clone:
                 fix="try git ls-remote with this URL: it uses the same credentials",
                 maybe=False,
             )
-
-
-def _files(data: bytes) -> Iterator[tuple[str, str]]:
-    """Read ``ls-tree -z``: mode, type, object id, path."""
-    for row in data.split(b"\0"):
-        head, _, name = row.partition(b"\t")
-        if head.startswith((_FILE, _EXECUTABLE)):
-            path = name.decode("ascii", "replace")
-            if is_path(path):
-                yield path, head[len(_FILE) :].decode("ascii")
-
-
-def _changed(data: bytes) -> Iterator[tuple[str, str | None]]:
-    """Read ``diff-tree -z --raw``: a row of modes, object ids and status, then the path."""
-    rows = data.split(b"\0")
-    for head, name in zip(rows[::2], rows[1::2], strict=False):
-        path = name.decode("ascii", "replace")
-        if is_path(path):
-            _, mode, _, oid, _ = head.decode("ascii").split(" ")
-            yield path, oid if mode in {"100644", "100755"} else None

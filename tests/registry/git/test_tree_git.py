@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from osiris_mesh.errors import Conflict, Denied, RemoteProtocolError, Unavailable, UsageError
-from osiris_mesh.registry.git_clone import _CONFIG
+from osiris_mesh.registry.git_config import CONFIG
 from osiris_mesh.registry.tree import MAX_FILE, Reader, Tree
 from osiris_mesh.registry.tree_git import GitTree
 from tests.registry import conformance
@@ -529,7 +529,7 @@ async def test_tidying_keeps_what_is_read_and_the_evidence(
 ) -> None:
     monkeypatch.setattr("osiris_mesh.registry.tree_git._TIDY", 2)
     monkeypatch.setattr(
-        "osiris_mesh.registry.git_clone._CONFIG", _CONFIG.replace("autoPackLimit = 40", "autoPackLimit = 1")
+        "osiris_mesh.registry.git_clone.CONFIG", CONFIG.replace("autoPackLimit = 40", "autoPackLimit = 1")
     )
     seen = remote.put({NAME: b"1\n"})
     tree = make()
