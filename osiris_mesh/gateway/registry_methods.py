@@ -170,7 +170,7 @@ class RegistryMethods:
             provider=_text(body, "provider", ""),
             caller=_text(body, "caller", ""),
             since_day=day_of(_number(body, "since_ms", 0)),
-            until_day=day_of(_number(body, "until_ms", self._clock.time_ms())),
+            until_day=day_of(_number(body, "until_ms", self._clock.time_ms())) + 1,
         )
         return {"usage": [asdict(key) | asdict(row) for key, row in rows]}
 
