@@ -19,19 +19,19 @@ import contextlib
 import fcntl
 import os
 import re
-from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from osiris_mesh.errors import Denied, LimitExceeded, OsirisError, RemoteProtocolError, Unavailable
+from osiris_mesh.errors import Denied, LimitExceeded, RemoteProtocolError, Unavailable
 from osiris_mesh.registry.batching import Moved
-from osiris_mesh.registry.git_command import Done, Remote, end, run, start
+from osiris_mesh.registry.git_command import Done, Remote, run
 from osiris_mesh.registry.git_config import CONFIG, PARTIAL
+from osiris_mesh.registry.git_reader import BlobReader
 from osiris_mesh.registry.git_rows import read_difference, read_tree
 from osiris_mesh.registry.layout import NAMES
 from osiris_mesh.registry.listing import Listing
-from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS
+from osiris_mesh.registry.tree import MAX_PATHS
 
 __all__ = ["Clone"]
 
@@ -42,7 +42,6 @@ _MAX_EVIDENCE: Final = 16
 _LOCAL: Final = 60.0
 _READ: Final = 10.0
 _LARGEST_PACK: Final = 2 << 30
-_LINE: Final = 600
 _LOCK: Final = "osiris-mesh"
 _SLACK: Final = 64 << 10
 _LISTED: Final = 512 << 20
@@ -87,8 +86,7 @@ class Clone:
         self._seconds = seconds
         self._largest_pack = largest_pack
         self._absent: set[str] = set()
-        self._reader: Process | None = None
-        self._reading = asyncio.Lock()
+        self._reader = BlobReader(folder, remote.shown)
         self._fetching = asyncio.Lock()
         self._bringing = asyncio.Lock()
         self._held: int | None = None
@@ -150,8 +148,7 @@ class Clone:
 
     async def close(self) -> None:
         """End the reading process and let other programs in."""
-        async with self._reading:
-            await self._end_reader()
+        await self._reader.close()
         held, self._held = self._held, None
         if held is not None:
             os.close(held)
@@ -313,46 +310,7 @@ class Clone:
             async with self._bringing:
                 if oid in self._absent:
                     await self._bring([oid])
-        async with self._reading:
-            for again in (True, False):
-                try:
-                    async with asyncio.timeout(_READ):
-                        return await self._ask(oid, path)
-                except OsirisError:
-                    await self._end_reader()
-                    raise
-                except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-                    await self._end_reader()
-                    if not again:
-                        break
-                except BaseException as error:
-                    # Half an answer is in the pipe.
-                    await self._end_reader()
-                    if isinstance(error, TimeoutError):
-                        break
-                    raise
-        raise Unavailable(f"{path} can't be read from the clone of {self._remote.shown}", maybe=False)
-
-    async def _ask(self, oid: str, path: str) -> bytes:
-        if self._reader is None:
-            self._reader = await start(["cat-file", "--batch"], self._folder, offline=True)
-        stdin, stdout = self._reader.stdin, self._reader.stdout
-        if stdin is None or stdout is None:
-            raise ValueError("git was started without pipes")
-        stdin.write(f"{oid}\n".encode())
-        await stdin.drain()
-        head = (await stdout.readuntil(b"\n"))[:_LINE].split()
-        if len(head) != 3 or head[1] != b"blob":
-            raise Unavailable(f"{path} is not in the clone of {self._remote.shown}", maybe=False)
-        size = int(head[2])
-        if size > MAX_FILE:
-            raise Unavailable(f"{path} of {self._remote.shown} has {size} bytes, more than {MAX_FILE}", maybe=False)
-        return (await stdout.readexactly(size + 1))[:-1]
-
-    async def _end_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await end(reader)
+        return await self._reader.blob(oid, path)
 
     # Writing.
 
