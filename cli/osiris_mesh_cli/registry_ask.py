@@ -186,6 +186,10 @@ def discover(
         list[str] | None, typer.Option("--only", metavar="NAME", help="These of what is found; several may be given.")
     ] = None,
     to: Annotated[str, typer.Option("--to", metavar="URL|NAME", help="Registry to publish to.")] = "",
+    provider: Annotated[
+        str,
+        typer.Option("--provider", metavar="[ID=]URL", help="Where it is called; a description's host if not given."),
+    ] = "",
     version: Annotated[
         str, typer.Option("--version", metavar="X.Y.Z", help="Semantic version; the next patch if not given.")
     ] = "",
@@ -207,13 +211,21 @@ def discover(
         raise UsageError(f"{endpoint} offers no {missing[0]!r}", fix="look at what it offers: without --only")
     value = {**value, "found": found}
     if publish_as:
-        from osiris_mesh_cli.registry_discovered import publish_found  # noqa: PLC0415 - only a publication needs it
+        from osiris_mesh_cli.registry_discovered import publish_found, server_of  # noqa: PLC0415 - only a publication needs it
         from osiris_mesh_cli.registry_place import Way, signers  # noqa: PLC0415
 
         keys = signers(session, key or (), key_file)
         with session.busy(f"publishing to {to}"):
             value |= asyncio.run(
-                publish_found(session, Way(to, pin), endpoint, found, namespace=publish_as, version=version, keys=keys)
+                publish_found(
+                    session,
+                    Way(to, pin),
+                    provider or server_of(endpoint),
+                    found,
+                    namespace=publish_as,
+                    version=version,
+                    keys=keys,
+                )
             )
 
     def text() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from osiris_mesh_cli.session import Session
 if TYPE_CHECKING:
     from osiris_mesh.identity.keys import KeyPair
 
-__all__ = ["discovered", "publish_found"]
+__all__ = ["discovered", "publish_found", "server_of"]
 
 
 def discovered(said: Binding, record: Record | None, wanted: str) -> Binding:
@@ -43,10 +44,20 @@ def discovered(said: Binding, record: Record | None, wanted: str) -> Binding:
     return replace(said, version=str(newest.next_patch()))
 
 
+def server_of(endpoint: str) -> str:
+    """Return where a provider is called whose description is at ``endpoint``.
+
+    Operations of OpenAPI are below the host's root unless the description says otherwise; tools of MCP are called where
+    they were listed.
+    """
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme in {"https", "http"} else endpoint
+
+
 async def publish_found(
     session: Session,
     way: Way,
-    endpoint: str,
+    provider: str,
     found: Sequence[Mapping[str, Any]],
     *,
     namespace: str,
@@ -58,7 +69,7 @@ async def publish_found(
     Raises:
         OsirisError: Something is wrong with them, the keys may not, or the registry can't be reached.
     """
-    provider = provider_of(endpoint)
+    who = provider_of(provider)
     made = [
         (
             str(one["reference"]),
@@ -69,7 +80,7 @@ async def publish_found(
                 str(one["digest"]),
                 one["signature"],
                 str(one.get("schema", "")),
-            ).binding(qualified(f"{namespace}/{one['name']}"), version or FIRST_VERSION, provider),
+            ).binding(qualified(f"{namespace}/{one['name']}"), version or FIRST_VERSION, who),
         )
         for one in found
     ]

@@ -510,7 +510,7 @@ def _statement_text(value: dict[str, Any]) -> str:
         ("pin", value.get("pin")),
         ("what", _what_of(value["type"], value)),
         ("version", value.get("version")),
-        ("digest", value["digest"]),
+        ("digest", value["statement"]),
         ("threshold", value.get("threshold")),
         ("expires", time_text(value["expires_ms"]) if value.get("expires_ms") else None),
     ]

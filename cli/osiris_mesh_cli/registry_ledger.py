@@ -61,15 +61,21 @@ class _Files:
             data += answer["data"]
         return TreeFile(data, head, b"")
 
-    def __iter__(self) -> Iterator[str]:
+    def items(self) -> Iterator[tuple[str, TreeFile]]:
+        """Yield the files with their heads alone: no bytes come with a list."""
         after, count, more = "", 0, True
         while more:
             answer = self._controller.ask("registry.paths", {"after": after})
-            count += len(answer["paths"])
-            if count > MAX_PATHS or (answer["more"] and not answer["paths"]):
+            files, more = answer["files"], answer["more"]
+            count += len(files)
+            if count > MAX_PATHS or (more and not files):
                 raise RemoteProtocolError("the controller's list of the registry's files does not end")
-            yield from answer["paths"]
-            after, more = (answer["paths"][-1] if answer["paths"] else ""), answer["more"]
+            for path, head in files:
+                yield path, TreeFile(b"", head, b"")
+                after = path
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for path, _ in self.items())
 
 
 class _View:

@@ -56,7 +56,7 @@ RegionOption = Annotated[str, typer.Option("--region", metavar="NAME", help="Whe
 @command(
     app,
     example="registry publish ./functions/add_numbers.py --to file:///srv/registry --namespace math\n"
-    "registry publish ./text/words.py::tokens --to team --version 1.2.0 --provider https://example.com --dry-run",
+    "registry publish ./text/words.py::tokens --to team --version 1.2.0 --dry-run",
 )
 def publish(
     session: Session,
@@ -205,7 +205,7 @@ def alias(
 
 @command(
     app,
-    example="registry providers math/add_numbers@1.0.0 --provider eu=https://eu.example.com --to file:///srv/registry",
+    example="registry providers math/add_numbers@1.0.0 --provider 'eu=https://eu.example.com/v1/call/{name}' --to file:///srv/registry",
 )
 def providers(
     session: Session,

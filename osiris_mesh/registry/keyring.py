@@ -204,7 +204,7 @@ def resign(statements: Sequence[Statement], keepers: Sequence[KeyPair]) -> list[
 
 
 def show(statement: Statement) -> dict[str, Any]:
-    """Return a statement for people and programs: what it says, its digest, and who signed it.
+    """Return a statement for people and programs: what it says, its digest as ``statement``, and who signed it.
 
     Raises:
         UsageError: Its payload is wrong.
@@ -214,7 +214,7 @@ def show(statement: Statement) -> dict[str, Any]:
     said = read_payload(statement.payload) if kind is None else kind.from_payload(statement.payload)
     return {
         "type": statement.kind,
-        "digest": statement.digest.hex(),
+        "statement": statement.digest.hex(),
         "signed_by": [key.hex() for key in sorted(statement.keys)],
         **msgspec.to_builtins(said),
     }

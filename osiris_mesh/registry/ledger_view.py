@@ -37,7 +37,7 @@ def file_answer(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def paths_answer(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer ``registry.paths``: ``{after}`` to ``{paths, more, height}``: paths after that one, ascending.
+    """Answer ``registry.paths``: ``{after}`` to ``{files, more, height}``: paths after that one, ascending, and heads.
 
     Raises:
         UsageError: The body is of another form.
@@ -48,7 +48,7 @@ def paths_answer(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
     paths = sorted(state.tree)
     first = bisect_right(paths, after) if after else 0
     return {
-        "paths": paths[first : first + _PATHS],
+        "files": [[path, state.tree[path].head] for path in paths[first : first + _PATHS]],
         "more": first + _PATHS < len(paths),
         "height": state.tree_height,
     }

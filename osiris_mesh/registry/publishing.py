@@ -139,8 +139,7 @@ def provider_of(text: str, *, cost_micros: int = 0, currency: str = "", region: 
     """
     name, equals, url = text.partition("=")
     if not equals or "://" in name:
-        name, url = "", text
-    if not name:
+        url = text
         try:
             name = urlsplit(url).netloc.rpartition("@")[2]
         except ValueError:

@@ -437,7 +437,7 @@ def test_a_key_that_is_none_is_not_repeated(text: str) -> None:
 
 def test_show() -> None:
     shown = show(root())
-    assert (shown["type"], shown["digest"], shown["threshold"]) == ("root", root().digest.hex(), 2)
+    assert (shown["type"], shown["statement"], shown["threshold"]) == ("root", root().digest.hex(), 2)
     assert shown["signed_by"] == sorted(item.public.hex() for item in ROOT_KEYS[:2])
     assert show(keys())["vendor"] == "acme.com"
     assert show(LINES[0])["version"] == "1.0.0"
