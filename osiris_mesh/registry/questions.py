@@ -77,6 +77,8 @@ class Questions:
         self._clock = clock
         self._cache: Cache[Answer] = Cache(settings, rng)
         self._flights: dict[str, asyncio.Task[None]] = {}
+        self._doubted: set[str] = set()
+        self._doubted_ms = 0
         self._slots = asyncio.Semaphore(settings.queries)
         self._why: dict[str, Verdict] = {}
         self._evidence: list[Equivocation] = []
@@ -193,8 +195,20 @@ class Questions:
 
     def forget(self, name: str) -> None:
         """Believe what is known of a name no longer: who asks next gets a new answer, or the old one as stale."""
-        self._cache.invalidate(name, self._clock.monotonic())
+        if (
+            not self._cache.invalidate(name, self._clock.monotonic())
+            and self._memory is not None
+            and name in self._memory
+        ):
+            # What is on the disk alone was said before this, too.
+            self._doubted.add(name)
         self._cache.retry(name)
+
+    def doubt(self) -> None:
+        """Believe nothing that is known by now any longer: too much changed to say what."""
+        self._doubted_ms = self._clock.time_ms()
+        for name in self._cache.names():
+            self._cache.invalidate(name, self._clock.monotonic())
 
     # --- within ----------------------------------------------------------------------------------------------------
 
@@ -366,7 +380,9 @@ class Questions:
         if self._is_revoked(answer):
             self._memory.forget(name)
             return None
-        return self._keep(name, answer, now, now_ms, tier=Tier.LOCAL, believed=not kept.stale, ends=False)
+        believed = not kept.stale and name not in self._doubted and kept.said_ms > self._doubted_ms
+        self._doubted.discard(name)
+        return self._keep(name, answer, now, now_ms, tier=Tier.LOCAL, believed=believed, ends=False)
 
 
 def _newest(record: Record) -> Binding | None:

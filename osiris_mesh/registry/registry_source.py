@@ -32,7 +32,7 @@ _FILES: Final = "/files"
 _JITTER: Final = 0.2
 _LONGEST_S: Final = 300.0
 _MANY: Final = 1000
-"""Changed names told one by one; past it, everything is asked for anew as it falls due."""
+"""Changed names told one by one; past it, everything is asked for anew."""
 
 
 class RegistrySource:
@@ -186,6 +186,8 @@ class Keeper:
         if len(synced.changed) <= _MANY:
             for name in synced.changed:
                 self._questions.forget(name)
+        else:
+            self._questions.doubt()
         self._questions.recheck()
         await self._save(files=bool(synced.changed))
 

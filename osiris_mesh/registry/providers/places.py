@@ -14,7 +14,7 @@ _PORTS: Final = {"https": 443, "http": 80, "mcp": 443}
 
 
 def place_of(provider: Provider) -> tuple[str, int, int] | None:
-    """Return host, port and weight of a provider; None for one without a host's name: a mesh, a marketplace, an address.
+    """Return host, port and weight of a provider; None for one without a host's name: a mesh, a market, an address.
 
     What a service record names must be a name (RFC 2782).
     """

@@ -204,6 +204,19 @@ async def test_after_a_restart_without_a_network_the_disk_answers(tmp_path: Path
                 await names.resolve(NAME, deadline=soon())
 
 
+@pytest.mark.parametrize("many", [False, True])
+async def test_what_changed_before_the_disk_was_read_is_asked_for_anew(tmp_path: Path, many: bool) -> None:
+    async with Memory(tmp_path / "names.db", limit=100) as memory:
+        async with resolver(Fake("r", {NAME: history(NAME, ONE)}), memory=memory) as names:
+            await names.resolve(NAME, deadline=soon())
+        changed = Fake("r", {NAME: history(NAME, ONE, TWO)})
+        async with resolver(changed, memory=memory) as names:
+            names.questions.doubt() if many else names.questions.forget(NAME)
+            assert str((await names.resolve(NAME, deadline=soon())).version) == "2.0.0"
+            await names.resolve(NAME, deadline=soon())
+            assert changed.asked == 1
+
+
 class Near:
     """Peers of the region."""
 
