@@ -190,7 +190,8 @@ class Chain:
 
     def row(self, height: int) -> Row | None:
         """Return one stored block."""
-        return next(self.rows(height, 1), None)
+        found = next(self.rows(height, 1), None)
+        return found if found is not None and found.height == height else None
 
     def rows(self, start: int, limit: int = -1) -> Iterator[Row]:
         """Return stored blocks from a height on, ascending; ``limit`` -1 means all."""

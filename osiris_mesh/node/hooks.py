@@ -51,6 +51,7 @@ class Hooks:
         bus: Where events are published and read.
         metrics: What ``/metrics`` shows.
         webhooks: Where events go.
+        in_force: Texts of the settings this node goes by, by key: :class:`osiris_mesh.gateway.in_force.InForce`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Hooks:
         self._level = ""
         self._settings: Mapping[str, str] | None = None
         self._in_force = InForce()
+        self.in_force: Mapping[str, str] = {}
         self._news = News(clock.monotonic())
         self._rates = Rates()
         self._alerts = Alerts()
@@ -154,6 +156,7 @@ class Hooks:
         """Go by the settings as they are now; what can't be read, or used, leaves what held before."""
         self._settings = dict(settings)
         in_force, unreadable = self._in_force.take(self._settings)
+        self.in_force = in_force
         for one in unreadable:
             _log.warning("the setting %s can't be read, and what held before it holds: %s", one.key, one.why)
             self._publish([Event("setting.unreadable", {"key": one.key, "why": one.why, "kept": one.kept or ""})])

@@ -116,6 +116,7 @@ class Web:
             metrics=node.hooks.metrics.scrape,
             trail=Trail(node.ledger),
             builds=node.builds,
+            in_force=lambda: node.hooks.in_force,
             settings=settings,
             clock=self._clock,
             watch=watch,

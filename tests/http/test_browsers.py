@@ -9,8 +9,10 @@ import pytest
 from osiris_mesh.errors import UsageError
 from osiris_mesh.gateway.http.exposure import check_exposure, is_loopback
 from osiris_mesh.gateway.http.guard import Bucket, host_name, is_local_host, same_origin
+from osiris_mesh.ledger.kinds import ConfigReset, ConfigSet
 from osiris_mesh.node.options import NodeOptions
 from tests.http.client import Face
+from tests.http.tokens import submit
 
 pytestmark = pytest.mark.system
 
@@ -124,6 +126,24 @@ def test_a_page_of_another_origin_is_refused_until_it_is_named(face: Face) -> No
     finally:
         assert face.ask("DELETE", "/v1/config/http.allowed_origins").status == 200
     assert face.get("/v1/status", headers=page).status == 403
+
+
+def test_what_held_before_holds_though_nobody_asked_before_an_unreadable_value_came(face: Face) -> None:
+    page = "https://portal.example.org"
+    submit(face.home, ConfigSet("http.allowed_origins", page))
+    try:
+        # The ledger's coarser rules take a path, which no origin has.
+        submit(face.home, ConfigSet("http.allowed_origins", f"{page}/path"))
+        assert face.get("/v1/health", headers={"Origin": page}).status == 200
+        assert face.get("/v1/health", headers={"Origin": f"{page}/path"}).status == 403
+    finally:
+        submit(face.home, ConfigReset("http.allowed_origins"))
+    assert face.get("/v1/health", headers={"Origin": page}).status == 403
+
+
+def test_what_is_not_there_is_not_found(face: Face) -> None:
+    assert face.get("/v1/ledger/blocks/0").status == 404
+    assert [face.ask(method, "/v1/config/no.such").status for method in ("GET", "DELETE")] == [404, 404]
 
 
 def test_every_answer_has_the_headers_browsers_heed(face: Face) -> None:

@@ -84,9 +84,10 @@ async def gateway(
 ) -> AsyncIterator[tuple[HttpServer, Calls, int]]:
     calls = Calls()
     unused: Any = None
+    book = Book()
     parts = Parts(
         node=Node(),
-        book=Book(),
+        book=book,
         functions=unused,
         calls=calls,
         policy=Policy(),
@@ -96,6 +97,7 @@ async def gateway(
         metrics=lambda: ("text/plain", b"x 1\n"),
         trail=unused,
         builds=Builds(1),
+        in_force=lambda: book.state.settings,
         settings=settings,
         clock=SYSTEM,
     )

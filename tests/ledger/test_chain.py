@@ -40,6 +40,7 @@ def test_rows_wires_and_what_is_found_in_them(tmp_path: Path) -> None:
     assert chain.leaves() == [digest for block in paper.blocks for digest in block.hashes]
     assert chain.find(paper.blocks[9].hashes[1]) == (10, 1)
     assert chain.find(bytes(32)) is None
+    assert [chain.row(height) for height in (-1, 0, len(paper.blocks) + 1)] == [None] * 3
     assert [chain.tip_at(index) for index in (0, 1, 7, 99)] == [
         None, paper.blocks[0].tip, paper.blocks[6].tip, paper.blocks[-1].tip,
     ]  # fmt: skip

@@ -96,7 +96,7 @@ class Service:
         bearer = self._bearers.of(header if isinstance(header, str) else None, now)
         bearer.require(permission, name)
         if permission != "function.call":
-            self._shares.ask(bearer.token, self._rate.of(self._parts.book.state.settings), now)
+            self._shares.ask(bearer.token, self._rate.of(self._parts.in_force()), now)
         return bearer
 
     @_guarded
@@ -173,7 +173,7 @@ class Service:
             name = qualified(request.name) if request.name else ""
             if name:
                 self._parts.calls.find(name)
-            most = self._streams_each.of(self._parts.book.state.settings)
+            most = self._streams_each.of(self._parts.in_force())
             with self._shares.stream(bearer.token, bearer.principal.owner or bearer.caller.public_key, most):
                 async with aclosing(self._lines(name, request, bearer)) as lines:
                     async for line in lines:

@@ -125,6 +125,7 @@ class Parts:
         metrics: Returns content type and body of ``/metrics``, with the functions a test, if given, lets through.
         trail: Its audit trail.
         builds: Where functions are built from source.
+        in_force: Returns the texts of the mesh's settings that this node goes by.
         settings: Bounds.
         clock: Time.
         watch: Ends streams whose bearer may not any longer; its ``on_block`` is told of every block.
@@ -141,6 +142,7 @@ class Parts:
     metrics: Callable[[Callable[[str], bool] | None], Awaitable[tuple[str, bytes]]]
     trail: Trail
     builds: Builds
+    in_force: Callable[[], Mapping[str, str]]
     settings: GatewaySettings
     clock: Clock
     watch: Watch = field(default_factory=Watch)

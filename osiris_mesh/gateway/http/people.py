@@ -139,7 +139,11 @@ async def setting(ask: Ask) -> Any:
     for row in config_keys.listing(ask.parts.book.state.settings):
         if row["key"] == key:
             return row
-    raise NotFound(f"there is no setting {key[:80]}", fix="GET /v1/config lists them")
+    raise _no_setting(key)
+
+
+def _no_setting(key: str) -> NotFound:
+    return NotFound(f"there is no setting {key[:80]}", fix="GET /v1/config lists them")
 
 
 async def set_setting(ask: Ask) -> types.Changed:
@@ -151,7 +155,10 @@ async def set_setting(ask: Ask) -> types.Changed:
 
 async def reset_setting(ask: Ask) -> types.Changed:
     """Give a setting its default again."""
-    return types.Changed((await record(ask, [ConfigReset(ask.names["key"])], ask.body.entries)).height)
+    key = ask.names["key"]
+    if key not in ask.parts.book.state.settings and config_keys.known(key) is None:
+        raise _no_setting(key)
+    return types.Changed((await record(ask, [ConfigReset(key)], ask.body.entries)).height)
 
 
 async def reset_settings(ask: Ask) -> types.Changed:

@@ -177,7 +177,7 @@ class HttpServer:
     def let_in(self, connection: Connection, host: str) -> bool:
         """Say whether a new connection from ``host`` is let in."""
         # Behind a proxy all come from one address.
-        most = None if self._listener.proxied else self._connections_each.of(self.parts.book.state.settings)
+        most = None if self._listener.proxied else self._connections_each.of(self.parts.in_force())
         return self.admission.enter(connection, host, most)
 
     # The short way of calls.
@@ -257,7 +257,7 @@ class HttpServer:
             if route.permission != BEARER:
                 bearer.require(route.permission, names.get("name", ""))
             if route.permission != "function.call":
-                rate = self._rate.of(self.parts.book.state.settings)
+                rate = self._rate.of(self.parts.in_force())
                 self._shares.ask(bearer.token, rate, self._clock.monotonic())
         media, body = await self._body(request, route)
         ask = Ask(
@@ -294,7 +294,7 @@ class HttpServer:
         if ask.query is not None and getattr(ask.query, "follow", True) is False:
             # Read to its end, it is an answer like any other.
             return await run()
-        bearer, most = ask.bearer, self._streams_each.of(self.parts.book.state.settings)
+        bearer, most = ask.bearer, self._streams_each.of(self.parts.in_force())
         with self._shares.stream(bearer.token, bearer.principal.owner or bearer.caller.public_key, most):
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - a handler runs in one
@@ -413,7 +413,7 @@ class HttpServer:
             return self._headers
         if same_origin(origin, host, tls=self._tls):
             return self._headers
-        allowed = self._origins.of(self.parts.book.state.settings)
+        allowed = self._origins.of(self.parts.in_force())
         if origin.lower() not in allowed:
             raise Denied(
                 f"pages of {origin[:100]!r} may not use this mesh",
