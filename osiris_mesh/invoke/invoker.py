@@ -30,11 +30,23 @@ from osiris_mesh.errors import (
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.invoke.life import CallLife, Failed, Forward, RunHere, earliest
 from osiris_mesh.invoke.meter import Meter
-from osiris_mesh.invoke.ports import Access, Beyond, Peers, Runner
+from osiris_mesh.invoke.ports import Access, Beyond, Contexts, Peers, Runner
 from osiris_mesh.invoke.resolver import LedgerView, Resolver
 from osiris_mesh.invoke.trace import HEADER, Span, Tracer, checked
-from osiris_mesh.invoke.under_way import MORE_TIME, Answered, Call, answer, depth_of, recorded, send, text_of, told
+from osiris_mesh.invoke.under_way import (
+    MORE_TIME,
+    Answered,
+    Call,
+    answer,
+    context_of,
+    depth_of,
+    recorded,
+    send,
+    text_of,
+    told,
+)
 from osiris_mesh.link import Audience, Caller, Reply, Request, Router
+from osiris_mesh.registry.context import HEADER as CONTEXT
 from osiris_mesh.settings.invoke import InvokeSettings
 
 __all__ = ["Invoker"]
@@ -58,12 +70,14 @@ class Invoker:
         rng: Draws between nodes.
         tracer: Records spans; None: none are.
         access: Who may call what; None: whoever reaches this node.
-        beyond: Functions that this mesh does not have; None: there are none.
+        contexts: What a call may reach; None: nothing limits it here.
+        beyond: The attribute.
 
     Attributes:
         meter: Figures of the calls that came to this node.
         refused: Calls refused because this node had too much under way.
         attempts: Places one call is tried at; the settings' until changed.
+        beyond: Functions that this mesh does not have; None: there are none.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class Invoker:
         rng: random.Random,
         tracer: Tracer | None = None,
         access: Access | None = None,
+        contexts: Contexts | None = None,
         beyond: Beyond | None = None,
     ) -> None:
         self.meter = Meter(limit=settings.max_metered)
@@ -85,7 +100,8 @@ class Invoker:
         self.attempts = settings.attempts
         self._tracer = tracer
         self._access = access
-        self._beyond = beyond
+        self._contexts = contexts
+        self.beyond = beyond
         self._me = me
         self._resolver = Resolver(ledger)
         self._ledger = ledger
@@ -133,7 +149,7 @@ class Invoker:
             name: Name, with or without ``@version``.
             body: ``pack([args, kwargs])``; passed on unread.
             deadline: Monotonic seconds, or None for the function's own limit.
-            headers: ``binding``, ``details``, ``idempotent`` and ``depth`` count; see DESIGN.md.
+            headers: ``binding``, ``details``, ``idempotent``, ``context`` and ``depth`` count; see DESIGN.md.
             caller: Who asks.
 
         Returns:
@@ -141,7 +157,7 @@ class Invoker:
 
         Raises:
             UsageError: Not a name, or a header of the wrong kind.
-            Denied: The caller may not call this function.
+            Denied: The caller may not call this function, or the security context does not allow it.
             NotFound: No such function or version.
             Conflict: The arguments were bound against another signature; ``resolved`` in the details has the right one.
             LimitExceeded: Functions call functions too deep.
@@ -150,9 +166,9 @@ class Invoker:
         try:
             call = self._begin(name, deadline, headers, caller)
         except NotFound:
-            if self._beyond is None or not self._beyond.asks():
+            if self.beyond is None or not self.beyond.asks():
                 raise
-            result, facts, elapsed = await self._call_beyond(self._beyond, name, body, deadline, headers, caller)
+            result, facts, elapsed = await self._call_beyond(self.beyond, name, body, deadline, headers, caller)
             return answer(result, facts, elapsed)
         ok = False
         try:
@@ -173,6 +189,7 @@ class Invoker:
         if self._access is not None and not self._access.may_call(caller, name):
             raise _denied("call", name)
         spec = self._resolver.find(name)
+        context = "" if self._contexts is None else self._contexts.check(caller, headers, spec.name)
         binding = headers.get("binding")
         if binding is not None and binding != self._resolver.binding(spec):
             raise Conflict(
@@ -186,6 +203,8 @@ class Invoker:
         self._count += 1
         call.call_id = call_id = f"{self._run_id}{self._count:x}"
         call.onward = {"depth": depth_of(headers, settings.max_depth), "version": spec.version, "call": call_id}
+        if context:
+            call.onward[CONTEXT] = context
         trace = headers.get(HEADER)
         call.details = headers.get("details") is True
         call.idempotent = spec.idempotent or headers.get("idempotent") is True
@@ -313,6 +332,10 @@ class Invoker:
         if not (type(call_id) is str and len(call_id) <= _MAX_CALL and call_id.isprintable()):
             call_id = ""
         onward = {"depth": depth_of(headers, self._settings.max_depth), "version": version, "call": call_id}
+        # What the call is in was decided where it came in; here its own calls are kept to it.
+        context = context_of(headers)
+        if context:
+            onward[CONTEXT] = context
         span: Span | None = None
         parent = checked(headers.get(HEADER))
         if self._tracer is not None:
@@ -392,9 +415,9 @@ class Invoker:
         try:
             call = self._begin(name, deadline, headers, caller)
         except NotFound:
-            if self._beyond is None or not self._beyond.asks():
+            if self.beyond is None or not self.beyond.asks():
                 raise
-            ask = functools.partial(self._call_beyond, self._beyond, name, body, deadline, headers, caller)
+            ask = functools.partial(self._call_beyond, self.beyond, name, body, deadline, headers, caller)
             self._start(self._tell_beyond(name, ask, reply, answered or send), reply)
             return
         if answered is not None:
@@ -541,9 +564,9 @@ class Invoker:
         try:
             return pack(self.resolve(name))
         except NotFound:
-            if self._beyond is None or not self._beyond.asks():
+            if self.beyond is None or not self.beyond.asks():
                 raise
-            return pack(await self._beyond.resolve(name, caller=request.caller, headers=request.headers))
+            return pack(await self.beyond.resolve(name, caller=request.caller, headers=request.headers))
 
 
 def _denied(what: str, name: str) -> Denied:

@@ -10,7 +10,7 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.invoke.choice import Candidate, Here
 from osiris_mesh.link import Caller
 
-__all__ = ["Access", "Beyond", "Peers", "Runner"]
+__all__ = ["Access", "Beyond", "Contexts", "Peers", "Runner"]
 
 
 class Runner(Protocol):
@@ -33,7 +33,7 @@ class Runner(Protocol):
             body: Opaque.
             done: Called once with the answer or the error, unless the call was given up.
             deadline: Monotonic seconds.
-            headers: ``depth``, ``version`` and ``call``, the call's id.
+            headers: ``depth``, ``version``, ``call``, the call's id, and ``context`` if something limits the call.
             caller: For whom.
 
         Returns:
@@ -77,6 +77,14 @@ class Access(Protocol):
 
     def may_resolve(self, caller: Caller, name: str) -> bool:
         """Say whether ``caller`` may learn what ``name`` means; ``UsageError`` if that is no name."""
+        ...
+
+
+class Contexts(Protocol):
+    """What a call may reach; asked for every call, on the loop thread, and answers from memory."""
+
+    def check(self, caller: Caller, headers: Mapping[str, Any], name: str) -> str:
+        """Return the text of the security context a call carries on, empty without limits; Denied, UsageError."""
         ...
 
 

@@ -11,8 +11,10 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.invoke.meter import Tally
 from osiris_mesh.invoke.trace import Span
 from osiris_mesh.link import Caller, Reply
+from osiris_mesh.registry.context import HEADER as CONTEXT
+from osiris_mesh.registry.context import parse
 
-__all__ = ["MORE_TIME", "Answered", "Call", "answer", "depth_of", "recorded", "send", "text_of", "told"]
+__all__ = ["MORE_TIME", "Answered", "Call", "answer", "context_of", "depth_of", "recorded", "send", "text_of", "told"]
 
 MORE_TIME: Final = "give the call more time: osiris-mesh call --timeout, or the SDK's option timeout"
 _HIGHER_LIMIT: Final = "raise the function's own limit: osiris-mesh deploy --timeout"
@@ -85,6 +87,20 @@ def depth_of(headers: Mapping[str, Any], most: int) -> int:
             limit="depth",
         )
     return depth
+
+
+def context_of(headers: Mapping[str, Any]) -> str:
+    """Return the text of the security context that came with a call; empty: none.
+
+    Raises:
+        UsageError: It is none.
+    """
+    text = headers.get(CONTEXT, "")
+    if type(text) is not str:
+        raise UsageError(f"the header {CONTEXT} of a call is no text")
+    if text:
+        parse(text)
+    return text
 
 
 def told(call: Call, error: OsirisError) -> OsirisError:

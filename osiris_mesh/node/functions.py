@@ -9,17 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from osiris_mesh.access.policy import Policy
 from osiris_mesh.clock import Clock
 from osiris_mesh.codec import pack
 from osiris_mesh.errors import CheckFailed, NotFound, OsirisError, UsageError
 from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.gateway.readings import Demand
 from osiris_mesh.gossip import FunctionLoad, Gossip
 from osiris_mesh.identity.home import Home
+from osiris_mesh.invoke.contexts import Contexts
 from osiris_mesh.invoke.invoker import Invoker
 from osiris_mesh.invoke.peers import LinkPeers
 from osiris_mesh.invoke.placement import share
-from osiris_mesh.invoke.ports import Access
 from osiris_mesh.invoke.state_view import StateView
 from osiris_mesh.invoke.trace import Tracer
 from osiris_mesh.ledger.ledger import Ledger
@@ -77,6 +79,9 @@ class Functions:
         rng: Draws between nodes.
         tracer: Records spans of calls, or None.
         access: Who may call what.
+
+    Attributes:
+        contexts: Which security context a call is in.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class Functions:
         clock: Clock,
         rng: random.Random,
         tracer: Tracer | None = None,
-        access: Access,
+        access: Policy,
     ) -> None:
         self._me = me
         self._ledger = ledger
@@ -103,6 +108,12 @@ class Functions:
         self._spreading = Spreading(links, lambda: [peer for peer in self._alive() if peer != me])
         self._prefetch = Prefetch(self._library, self._to_have, clock)
         self._runtime = Runtime(home, self._library, router=router, settings=settings.runtime, clock=clock)
+        limit = Held("registry.context", "")
+        self.contexts = Contexts(
+            principal=access.principal_of,
+            mesh=lambda: str(limit.of(ledger.state.settings)),
+            serving=self._runtime.serving,
+        )
         self._invoker = Invoker(
             me=me,
             ledger=StateView(ledger),
@@ -113,6 +124,7 @@ class Functions:
             rng=rng,
             tracer=tracer,
             access=access,
+            contexts=self.contexts,
         )
         self._invoker.register(router)
         self._wake = asyncio.Event()

@@ -38,6 +38,8 @@ StartZygote = Callable[["Pool"], Awaitable[Zygote]]
 
 _RETRY_MS: Final = 500
 _EXIT_S: Final = 2.0
+_CONTEXT: Final = "context"
+"""Header with the text of the security context a call is in, which to this part is a text and nothing more."""
 _log = logging.getLogger("osiris.runtime")
 
 
@@ -58,15 +60,37 @@ class Here(NamedTuple):
 
 
 class Run:
-    """One call on its way through a pool."""
+    """One call on its way through a pool.
 
-    __slots__ = ("_cancel", "_deadline", "_headers", "_instance", "_pool", "_timer", "_worker", "body", "done")
+    Attributes:
+        body: What the worker is sent; empty once it was.
+        done: Told how it ends.
+        context: Text of the security context it is in.
+    """
+
+    __slots__ = (
+        "_cancel",
+        "_deadline",
+        "_headers",
+        "_instance",
+        "_pool",
+        "_timer",
+        "_worker",
+        "body",
+        "context",
+        "done",
+    )
 
     def __init__(self, pool: Pool, body: bytes, done: Done, deadline: float, headers: Mapping[str, Any]) -> None:
         self.body = body
         self.done: Done | None = done
         self._pool = pool
+        self.context = ""
         self._deadline = deadline
+        if _CONTEXT in headers:
+            # Kept here and not told: what its caller may reach is none of the function's business.
+            self.context = headers[_CONTEXT]
+            headers = {key: value for key, value in headers.items() if key != _CONTEXT}
         self._headers = headers
         self._instance: Instance | None = None
         self._worker: Worker | None = None
@@ -102,6 +126,7 @@ class Run:
         worker = pool.workers[instance]
         self._instance = instance
         self._worker = worker
+        pool.contexts[instance].append(self.context)
         timeout = min(self._deadline - now, pool.limit_s)
         try:
             self._cancel = worker.link.begin("run", self.body, self.answered, timeout=timeout, headers=self._headers)
@@ -109,7 +134,7 @@ class Run:
             if worker.link.closed:
                 self._lost()
             else:
-                pool.give(instance)
+                pool.give(instance, self.context)
                 self._finish(error)
         else:
             self.body = b""
@@ -120,7 +145,7 @@ class Run:
         assert instance is not None  # noqa: S101 - for the type checker: it was started
         if type(answer) is bytes:
             done, self.done = self.done, None
-            self._pool.give(instance)
+            self._pool.give(instance, self.context)
             if done is not None:
                 done(answer)
         elif isinstance(answer, Unavailable | RemoteProtocolError) and self._worker is not None:
@@ -129,7 +154,7 @@ class Run:
             self._finish(self._too_late())
             self._pool.overdue(instance, "a call ran past its deadline")
         else:
-            self._pool.give(instance)
+            self._pool.give(instance, self.context)
             self._finish(answer)
 
     def _lost(self) -> None:
@@ -193,6 +218,8 @@ class Pool:
         spec: The function.
         core: The decisions.
         workers: The process of each ready instance.
+        contexts: The security contexts of the calls each ready instance works on, those given up included: until the
+            function has answered, it may still call others.
         limit_s: Seconds one call may take.
         refused: Calls refused because too many waited.
         zygote_ms: How long the last start of its zygote took, milliseconds; 0 before the first.
@@ -214,6 +241,7 @@ class Pool:
         self.zygote_ms = 0.0
         self.refused = 0
         self.workers: dict[Instance, Worker] = {}
+        self.contexts: dict[Instance, list[str]] = {}
         self.core = Instances(
             PoolLimits(
                 concurrency=spec.concurrency,
@@ -274,8 +302,11 @@ class Pool:
         run.start(instance, now)
         return run
 
-    def give(self, instance: Instance) -> None:
-        """Take an instance's slot back."""
+    def give(self, instance: Instance, context: str) -> None:
+        """Take an instance's slot back, of a call in this security context that the function has answered."""
+        contexts = self.contexts.get(instance)
+        if contexts is not None:
+            contexts.remove(context)
         now = self.clock.monotonic()
         effects = self.core.give(instance, now)
         if effects:
@@ -289,6 +320,11 @@ class Pool:
             worker.stopped = why
         self.apply(self.core.retire(instance, now), now)
         self.apply(self.core.give(instance, now), now)
+
+    def serving(self, name: str) -> Sequence[str]:
+        """Return the security contexts of the calls that the worker ``name`` works on; none: it works on nothing."""
+        instance = self._by_name.get(name)
+        return () if instance is None else self.contexts[instance]
 
     def pause(self, name: str) -> Callable[[], None]:
         """A call of the worker ``name`` waits for a call of its own until the returned function is called."""
@@ -417,6 +453,7 @@ class Pool:
             self.apply(self.core.failed(instance, lost, now), now)
             return
         self.workers[instance] = worker
+        self.contexts[instance] = []
         self._by_name[worker.name] = instance
         self._names[worker.name] = self
         worker.link.on_close(lambda _link: self._lost(instance))
@@ -437,6 +474,7 @@ class Pool:
         worker = self.workers.pop(instance, None)
         if worker is None:
             return False
+        del self.contexts[instance]
         del self._by_name[worker.name]
         del self._names[worker.name]
         worker.zygote.kill(worker.number, worker.stopped or why)

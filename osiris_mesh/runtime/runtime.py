@@ -134,7 +134,7 @@ class Runtime:
             done: Called exactly once on the loop's thread with the answer or the error, unless the returned object's
                 ``cancel`` comes before. It may be called before this returns.
             deadline: Monotonic seconds, or None; the function's own limit holds besides.
-            headers: What the worker is told: ``call`` (an id for log lines), ``depth``.
+            headers: What the worker is told: ``call`` (an id for log lines), ``depth``; ``context`` stays here.
 
         Raises:
             OsirisError: It can't even be queued; ``done`` is not called then.
@@ -172,7 +172,7 @@ class Runtime:
             spec: The function.
             body: ``pack([args, kwargs])``.
             deadline: Monotonic seconds, or None; the function's own limit holds besides.
-            headers: What the worker is told: ``call`` (an id for log lines), ``depth``.
+            headers: What the worker is told: ``call`` (an id for log lines), ``depth``; ``context`` stays here.
             caller: Who asks; the worker is not told.
 
         Returns:
@@ -194,6 +194,14 @@ class Runtime:
         pool = self._names.get(caller.name)
         return _nothing if pool is None else pool.pause(caller.name)
 
+    def serving(self, caller: Caller) -> Sequence[str]:
+        """Return the texts of the security contexts of every call that the instance ``caller.name`` works on.
+
+        A call that has none counts with an empty text; no texts at all: the instance works on nothing, or is none.
+        """
+        pool = self._names.get(caller.name)
+        return () if pool is None else pool.serving(caller.name)
+
     def here(self, spec: FunctionSpec) -> Here:
         """Return what this node has for a function."""
         pool = self._pools.get(spec.digest)
@@ -203,11 +211,15 @@ class Runtime:
 
     # tests
 
-    async def run_tests(self, digest: bytes) -> TestReport:
+    async def run_tests(self, digest: bytes, context: str = "") -> TestReport:
         """Run the deploy-time tests of a bundle under the function's own limits.
 
         A function without tests is started and nothing more: code that can't even be imported is not worth publishing.
         Its processes are the tests' own and end with them: what is not published does not count as running here.
+
+        Args:
+            digest: The bundle's.
+            context: Text of the security context the tests are in.
 
         Raises:
             Unavailable: Nobody can give the bundle, its dependencies can't be installed, or its interpreter is missing.
@@ -231,7 +243,7 @@ class Runtime:
                         raise DeadlineExceeded(
                             f"all tests together took longer than {self._settings.test_timeout_s:g} s"
                         )
-                    answer = await _run(pool, body, give_up, {"call": test.name[:64]})
+                    answer = await _run(pool, body, give_up, {"call": test.name[:64], "context": context})
                 except OsirisError as error:
                     answer = error
                 results.append(judge(test, answer, (self._clock.monotonic() - began) * 1000))

@@ -7,6 +7,7 @@ import pytest
 from osiris_mesh.errors import Denied, UsageError
 from osiris_mesh.invoke.contexts import NOTHING, Contexts
 from osiris_mesh.ledger.permissions import EVERYTHING, Grants
+from osiris_mesh.ledger.principal import Principal
 from osiris_mesh.link import Audience, Caller
 from osiris_mesh.registry.context import FULL, may_call, parse
 
@@ -16,8 +17,9 @@ LOCAL, MEMBER, CLIENT, FUNCTION = (
 )
 
 
-def contexts(*, grants=EVERYTHING, mesh="", serving=("",)):
-    return Contexts(grants=lambda _: grants, mesh=lambda: mesh, serving=lambda _: serving)
+def contexts(*, grants=EVERYTHING, limits=None, mesh="", serving=("",)):
+    who = Principal("user" if limits is None else "api_token", "ann", grants=grants, limits=limits)
+    return Contexts(principal=lambda _: who, mesh=lambda: mesh, serving=lambda _: serving)
 
 
 @pytest.mark.parametrize("caller", [LOCAL, MEMBER, CLIENT, FUNCTION])
@@ -56,9 +58,32 @@ def test_an_instance_that_serves_several_has_what_they_have_in_common():
             inner.check(FUNCTION, {}, name)
 
 
-def test_an_instance_that_serves_nothing_reaches_nothing():
-    assert contexts(serving=()).of(FUNCTION, {}) == NOTHING
+def test_a_token_reaches_what_both_it_and_its_owner_may():
+    found = contexts(grants=Grants(["function.call"]), limits=Grants(["function.call:t/*", "function.read"]))
+    assert found.check(CLIENT, {}, "t/f") == "full; functions=t/*; permissions=function.call"
+    with pytest.raises(Denied):
+        found.check(CLIENT, {}, "u/f")
+
+
+def test_what_is_too_long_to_be_carried_lets_what_is_called_call_nothing():
+    grants = Grants(["function.call:t/*", *(f"function.call:{'n' * 200}{i}/*" for i in range(60))])
+    text = contexts(grants=grants).check(CLIENT, {}, "t/f")
+    assert parse(text) == NOTHING
+
+
+@pytest.mark.parametrize("mesh", ["", "controlled"])
+def test_an_instance_that_serves_nothing_reaches_nothing(mesh):
+    found = contexts(serving=(), mesh=mesh)
+    assert found.of(FUNCTION, {}) == NOTHING
     assert may_call(NOTHING, "t/f").rule == "functions"
+    with pytest.raises(Denied, match="works on no call"):
+        found.check(FUNCTION, {}, "t/f")
+
+
+@pytest.mark.parametrize("caller", [LOCAL, MEMBER, FUNCTION])
+def test_nothing_is_read_or_made_where_nothing_limits(caller, monkeypatch):
+    monkeypatch.setattr(Contexts, "of", None)
+    assert contexts().check(caller, {"depth": 1}, "t/f") == ""
 
 
 @pytest.mark.parametrize("header", [1, b"full", "nonsense", None])
