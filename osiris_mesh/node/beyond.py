@@ -23,8 +23,7 @@ from osiris_mesh.registry.health import Health
 from osiris_mesh.registry.metering_store import Metering
 from osiris_mesh.registry.opening import secret_of
 from osiris_mesh.registry.providers.credentials import Credential, Credentials
-from osiris_mesh.registry.providers.endpoint import Discovery, Endpoints
-from osiris_mesh.registry.providers.network import open_session
+from osiris_mesh.registry.providers.endpoint import Discovery, Endpoint, Endpoints
 from osiris_mesh.registry.record import Provider
 from osiris_mesh.registry.reputation import Reputation
 from osiris_mesh.registry.resolution import Resolution
@@ -123,14 +122,16 @@ class Beyond:
         await self.metering.start()
 
     async def run(self) -> None:
-        """Keep registries in step and probe providers, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.registries.run(), name="registries")
-            group.create_task(self.health.run(), name="health")
-            group.create_task(self.metering.run(), name="metering")
+        """Keep registries in step and probe providers, until cancelled; then write down what was seen."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.registries.run(), name="registries")
+                group.create_task(self.health.run(), name="health")
+                group.create_task(self.metering.run(), name="metering")
+        finally:
+            await self._close()
 
-    async def close(self) -> None:
-        """Write down what was seen, and close everything."""
+    async def _close(self) -> None:
         await self.registries.close()
         await self.metering.close()
         if self._endpoints is not None:
@@ -253,20 +254,21 @@ class Beyond:
         from osiris_mesh.registry.providers.exchange import Exchange  # noqa: PLC0415 - most nodes never need them
         from osiris_mesh.registry.providers.https import HttpsEndpoint  # noqa: PLC0415
         from osiris_mesh.registry.providers.mesh import MeshEndpoint  # noqa: PLC0415
+        from osiris_mesh.registry.providers.network import open_session  # noqa: PLC0415
 
         guard = Guard(allowed)
         credentials = self._credentials()
         exchange = Exchange(open_session(guard), guard)
         https = HttpsEndpoint(exchange, self._clock, credentials)
         mesh = MeshEndpoint(self._links, https, self._clock, credentials, rng=self._rng)
-        schemes: dict[str, Any] = {"https": https, "http": https, "mesh": mesh}
-        try:
-            from osiris_mesh.registry.providers.mcp import McpEndpoint  # noqa: PLC0415 - an extra
-        except ImportError:
-            _log.info("mcp:// providers can't be asked: the extra mcp is not installed")
-        else:
-            schemes["mcp"] = McpEndpoint(exchange, self._clock, credentials)
-        return Endpoints(schemes)
+
+        def make_mcp() -> Endpoint:
+            # An extra, and 30 MB of a node that asks nobody by it.
+            from osiris_mesh.registry.providers.mcp import McpEndpoint  # noqa: PLC0415 - see above
+
+            return McpEndpoint(exchange, self._clock, credentials)
+
+        return Endpoints({"https": https, "http": https, "mesh": mesh}, {"mcp": make_mcp})
 
     def _credentials(self) -> Credentials:
         """Read what providers are shown: ``registry/credentials.json``, id to ``{origin, token_file, header}``."""

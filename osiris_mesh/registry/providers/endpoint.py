@@ -6,7 +6,7 @@ the next provider, also for a function that is not idempotent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -164,15 +164,19 @@ class Endpoints:
 
     Args:
         by_scheme: Endpoint by scheme, without ``://``.
+        makers: By scheme, what makes an endpoint when it is first asked for; ImportError: its extra is not installed.
     """
 
-    def __init__(self, by_scheme: Mapping[str, Endpoint]) -> None:
+    def __init__(
+        self, by_scheme: Mapping[str, Endpoint], makers: Mapping[str, Callable[[], Endpoint]] | None = None
+    ) -> None:
         self._by_scheme = dict(by_scheme)
+        self._makers = dict(makers or {})
 
     @property
     def schemes(self) -> frozenset[str]:
         """The schemes that can be asked."""
-        return frozenset(self._by_scheme)
+        return frozenset(self._by_scheme) | frozenset(self._makers)
 
     def of(self, endpoint: str) -> Endpoint:
         """Return what asks an endpoint.
@@ -181,13 +185,23 @@ class Endpoints:
             UsageError: Nothing here does.
         """
         scheme = endpoint.partition("://")[0]
-        found = self._by_scheme.get(scheme)
+        found = self._by_scheme.get(scheme) or self._made(scheme)
         if found is None:
             raise UsageError(
                 f"{endpoint[:200]} can't be asked from this node: it knows {', '.join(sorted(self._by_scheme))}",
                 fix="for mcp:// install the extra: osiris-mesh[mcp]" if scheme == "mcp" else "name another provider",
             )
         return found
+
+    def _made(self, scheme: str) -> Endpoint | None:
+        maker = self._makers.pop(scheme, None)
+        if maker is None:
+            return None
+        try:
+            made = self._by_scheme[scheme] = maker()
+        except ImportError:
+            return None
+        return made
 
     async def call(
         self,
