@@ -74,8 +74,10 @@ def add(
     with session.busy(f"fetching {url}"):
         value = _with_controller(
             session,
-            lambda controller: controller.ask(
-                "registry.add", {"entry": entry.to_json(), "first": first}, timeout=_FETCH_SECONDS
+            lambda controller: dict(
+                controller.ask("registry.add", {"entry": entry.to_json(), "first": first}, timeout=_FETCH_SECONDS)[
+                    "registry"
+                ]
             ),
             lambda: _add_here(session, entry, way, first=first),
         )
@@ -117,15 +119,10 @@ def order(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="The first of all first; the others follow.")],
 ) -> None:
     """Give registries precedence: where several have a name, the first one's word counts."""
-    _with_controller(
+    value = _with_controller(
         session,
         lambda controller: controller.ask("registry.order", {"names": names}),
         lambda: _edit(session, lambda roster: roster.reorder(names)),
-    )
-    value = _with_controller(
-        session,
-        lambda controller: controller.ask("registry.list"),
-        lambda: {"registries": [entry.to_json() for entry in roster_of(session).entries]},
     )
     session.result(value, lambda: " ".join(str(one["name"]) for one in value["registries"]))
     session.next("registry list")
@@ -190,7 +187,7 @@ def _edit(session: Session, change: Callable[[Roster], Roster]) -> dict[str, Any
         after = change(before)
         if after is not before:
             write_private(session.home.path / "registries.json", after.to_text())
-    return {"changed": after is not before}
+    return {"changed": after is not before, "registries": [entry.to_json() for entry in after.entries]}
 
 
 def _add_here(session: Session, entry: Entry, way: Way, *, first: bool) -> dict[str, Any]:
@@ -217,7 +214,7 @@ def _add_here(session: Session, entry: Entry, way: Way, *, first: bool) -> dict[
 
     found = asyncio.run(fetch())
     changed = _edit(session, lambda roster: roster.add(entry, first=first))
-    return entry.to_json() | found | changed
+    return entry.to_json() | found | {"changed": changed["changed"]}
 
 
 for _part in (registry_begin, registry_publish, registry_ask):

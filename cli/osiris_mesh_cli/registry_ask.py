@@ -88,12 +88,12 @@ def show(
                 one.get("version"),
                 _said(one),
                 one["signed_by"][0][:16],
-                one["digest"][:16],
+                one["statement"][:16],
             ]
             for one in value["statements"]
         ]
         facts = pairs([("name", value["name"]), ("from", value["source"])])
-        return f"{facts}\n\n{table(['NO', 'WHAT', 'VERSION', 'SAYS', 'SIGNED BY', 'DIGEST'], rows)}"
+        return f"{facts}\n\n{table(['NO', 'WHAT', 'VERSION', 'SAYS', 'SIGNED BY', 'STATEMENT'], rows)}"
 
     session.result(value, text)
     session.next(f"registry resolve {value['name']} --explain")

@@ -62,6 +62,14 @@ class Registries(Protocol):
         """Return what was refused."""
         ...
 
+    def file(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a piece of a file of the registry in the ledger."""
+        ...
+
+    def paths(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return paths of the registry in the ledger, page by page."""
+        ...
+
 
 class Usages(Protocol):
     """What the methods need of the meter of providers' calls."""
@@ -113,6 +121,8 @@ class RegistryMethods:
             ("show", self._show),
             ("find", self._find),
             ("evidence", self._evidence),
+            ("file", self._file),
+            ("paths", self._paths),
             ("usage", self._usage),
             ("discover", self._discovered),
         ):
@@ -164,6 +174,12 @@ class RegistryMethods:
 
     async def _evidence(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"evidence": self._registries.evidence(_text(body, "name", ""))}
+
+    async def _file(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._registries.file(body)
+
+    async def _paths(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._registries.paths(body)
 
     async def _usage(self, body: Mapping[str, Any]) -> dict[str, Any]:
         rows = await self._usages.rows(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from osiris_mesh.registry.asking import Asker
 from osiris_mesh.registry.breaker import Breakers
 from osiris_mesh.registry.context import FULL, Context
 from osiris_mesh.registry.federation import Federation, Route
+from osiris_mesh.registry.ledger_view import file_answer, paths_answer
 from osiris_mesh.registry.memory import Memory
 from osiris_mesh.registry.opening import Surroundings, open_tree
 from osiris_mesh.registry.placements import Placements
@@ -351,7 +352,7 @@ class Registries:
                 continue
             rows = [
                 {
-                    "digest": statement.digest.hex(),
+                    "statement": statement.digest.hex(),
                     "signed_by": sorted(key.hex() for key in statement.keys),
                     **statement.payload,
                 }
@@ -395,6 +396,14 @@ class Registries:
                     {"name": row.name, "version": row.version, "description": row.description, "registry": entry.name},
                 )
         return [found[name] for name in sorted(found)[:limit]]
+
+    def file(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a piece of a file of the registry in the ledger, to who publishes there."""
+        return file_answer(self._ledger.state, body)
+
+    def paths(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return paths of the registry in the ledger with their heads, page by page."""
+        return paths_answer(self._ledger.state, body)
 
     def evidence(self, name: str = "") -> list[dict[str, Any]]:
         """Return what was refused, of one registry or of all.

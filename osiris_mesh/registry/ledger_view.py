@@ -17,7 +17,7 @@ __all__ = ["PIECE", "file_answer", "paths_answer"]
 
 PIECE: Final = 256 * 1024
 """Bytes of a file in one answer."""
-_PATHS: Final = 2048
+_PATHS: Final = 1024
 _MAX_PATH: Final = 512
 
 
