@@ -42,6 +42,7 @@ from osiris_mesh.link import Audience, Hello, Link, Links, Router, TcpNetwork, U
 from osiris_mesh.link.discovery import Discovery, Hint
 from osiris_mesh.node.announcer import Announcer
 from osiris_mesh.node.belonging import Belonging
+from osiris_mesh.node.beyond import Beyond
 from osiris_mesh.node.book import Book
 from osiris_mesh.node.face import Face
 from osiris_mesh.node.functions import Functions
@@ -190,7 +191,7 @@ class Controller:
                 fix="choose another address with --listen HOST:PORT, or end what uses this one",
             ) from None
         self.web.bind()
-        self.names.bind()
+        self.names.bind(self.beyond.services)
         chosen = replace(self.options, listen=_listen_text(host, self.addresses[0].port))
         if chosen != self.options:
             self.options = chosen
@@ -252,6 +253,9 @@ class Controller:
             tracer=self._tracing,
             access=self.policy,
         )
+        self.beyond = Beyond(self, self._links, self.functions.contexts, self._clock, self._rng)
+        self.beyond.register(router)
+        self.functions.invoker.beyond = self.beyond.outside
         self.voters = VoterKeeper(
             self.me,
             self.raft,
@@ -294,6 +298,7 @@ class Controller:
         host, _ = parse_host_port(self.options.listen)
         await self.gossip.bind(host, self.addresses[0].port)
         await self.functions.open()
+        await self.beyond.open()
         self.raft.start(self.ledger.applied)
         for peer in self._links.peers():
             link = self._links.get(peer)
@@ -309,6 +314,7 @@ class Controller:
                     ("linker", self._linker.run()),
                     ("voters", self.voters.run()),
                     ("functions", self.functions.run()),
+                    ("beyond", self.beyond.run()),
                     ("announcer", self._announcer.run()),
                     ("discovery", self._discover()),
                     ("hooks", self.hooks.run()),
@@ -422,6 +428,7 @@ class Controller:
                 self._removed()
             for peer in lost:
                 self.tips.forget(peer)
+                self.beyond.health.gone(peer)
             self.gossip.members_changed()
             self._linker.look()
             if lost:
