@@ -196,7 +196,10 @@ class DnsServer:
                 writer.write(len(data).to_bytes(2, "big") + data)
                 async with asyncio.timeout(_IDLE_S):
                     await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+        except TimeoutError:
+            # Closing would wait for ever for a client that takes nothing.
+            writer.transport.abort()
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         except Exception:  # noqa: BLE001 - the outermost edge of a connection
             _log.exception("a connection failed")

@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import dns.message
 import dns.rcode
@@ -136,6 +137,29 @@ async def test_more_connections_than_there_are_places_are_closed_at_once() -> No
         writer.close()
         for _, writer in held:
             writer.close()
+
+
+async def test_who_takes_no_answer_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osiris_mesh.gateway.dns.server._IDLE_S", 0.2)
+    async with serving() as server:
+        host, _, port = server.address.rpartition(":")
+        before = _open_files()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(0)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (host, int(port)))
+            data = dns.message.make_query("_osiris._tcp.mesh", "PTR").to_wire()
+            sending = asyncio.ensure_future(loop.sock_sendall(client, (len(data).to_bytes(2, "big") + data) * 20_000))
+            async with asyncio.timeout(20):
+                while server.queries < 100 or _open_files() > before + 1:
+                    await asyncio.sleep(0.01)
+            sending.cancel()
+            await asyncio.wait([sending])
+
+
+def _open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 async def test_an_answer_beyond_this_machine_is_hardly_longer_than_its_query() -> None:
