@@ -82,7 +82,7 @@ def add(
             lambda: _add_here(session, entry, way, first=first),
         )
     root = str(value.get("pin") or "")
-    session.result(value, f"{name}: {url}\nroot  {root or 'none: vendors are proven by their domains'}")
+    session.result(value, f"{name}  {url}\nroot  {root or 'none: vendors are proven by their domains'}")
     if root and not pin:
         session.say("this root was seen first and is believed from now on: ask the registry's owner whether it is his")
     session.next("registry find '**'", "registry list")

@@ -96,7 +96,7 @@ def init(
         "public": owner.public.hex(),
         "made": made,
     }
-    session.result(value, f"{value['source']}: begun\npin  {value['pin']}\nkey  {value['public']} ({key})")
+    session.result(value, f"begun at {value['source']}\npin  {value['pin']}\nkey  {value['public']} ({key})")
     if made:
         session.say(
             f"whoever has the key {key} has the registry: keep a copy of keys/registry/{key}.key off this machine"

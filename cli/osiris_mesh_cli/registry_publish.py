@@ -55,7 +55,7 @@ RegionOption = Annotated[str, typer.Option("--region", metavar="NAME", help="Whe
 
 @command(
     app,
-    example="registry publish ./functions/add_numbers.py --to file:///srv/registry --namespace math\n"
+    example="registry publish ./functions/add_numbers.py --to file:///srv/registry --namespace math --key owner\n"
     "registry publish ./text/words.py::tokens --to team --version 1.2.0 --dry-run",
 )
 def publish(
@@ -127,6 +127,7 @@ def publish(
     session.result({**(first if len(value["functions"]) == 1 else {}), **value}, lambda: _published_text(value))
     if dry_run:
         session.say("nothing was signed: --dry-run")
+        session.next(f"registry publish {path} --to {to}")
     else:
         session.next(
             f"registry show {first['name']}", f"registry deprecate {first['name']}@{first['version']} WHY --to {to}"
@@ -135,8 +136,8 @@ def publish(
 
 @command(
     app,
-    example="registry deprecate math/add_numbers@1.0.0 'use 1.0.1: rounds as it should' --to file:///srv/registry\n"
-    "registry deprecate math/add_numbers@1.0.0 --undo --to file:///srv/registry",
+    example="registry deprecate math/add_numbers@1.0.0 'use 1.0.1: it rounds' --to file:///srv/registry --key owner\n"
+    "registry deprecate math/add_numbers@1.0.0 --undo --to file:///srv/registry --key owner",
 )
 def deprecate(
     session: Session,
@@ -170,7 +171,7 @@ def deprecate(
     session.next(f"registry show {full}")
 
 
-@command(app, example="registry alias math/add_numbers stable=1.0.0 --to file:///srv/registry")
+@command(app, example="registry alias math/add_numbers stable=1.0.0 --to file:///srv/registry --key owner")
 def alias(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="namespace/name or vendor.com/namespace/name.")],
@@ -205,7 +206,7 @@ def alias(
 
 @command(
     app,
-    example="registry providers math/add_numbers@1.0.0 --provider 'eu=https://eu.example.com/v1/call/{name}' --to file:///srv/registry",
+    example="registry providers math/add_numbers@1.0.0 --provider https://eu.example.com --to team --key owner",
 )
 def providers(
     session: Session,
