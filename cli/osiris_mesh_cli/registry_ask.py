@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from datetime import date, timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,7 +19,7 @@ from osiris_mesh_cli.values import seconds
 
 app = noun("Asking.")
 
-_DAY_MS: Final = 86_400_000
+_EPOCH: Final = date(1970, 1, 1)
 _DISCOVER_SECONDS: Final = 60.0
 _COLUMNS: Final = ("day", "provider", "caller", "function", "currency", "calls", "errors", "cost_micros", "time_us")
 
@@ -158,7 +159,7 @@ def usage(
         return
     shown = [
         [
-            time_text(one["day"] * _DAY_MS)[:10],
+            (_EPOCH + timedelta(days=one["day"])).isoformat(),
             one["provider"],
             one["caller"],
             one["function"],
