@@ -111,7 +111,8 @@ def remove(
         raise Denied(f"{path} can't be removed", fix="do it as root") from None
     session.result({"path": str(path), "removed": True}, f"removed {path}")
     session.say(f"next: {_manager(of_machine)} daemon-reload")
-    session.next("start --detach")
+    if session.home.mesh_file.exists():
+        session.next("start --detach")
 
 
 def _owner(home: Path) -> str:

@@ -41,6 +41,8 @@ def status(session: Session) -> None:
                 ("ledger", f"height {value['height']}, tip {_text(value['tip'])[:16]}…"),
                 ("listen", "  ".join(value.get("listen") or []) or None),
                 ("http", value.get("http") or "off"),
+                ("grpc", value.get("grpc") or None),
+                ("dns", value.get("dns") or "off"),
                 ("functions", len(functions) if isinstance(functions, list) else functions),
             ]
         )

@@ -39,7 +39,7 @@ def add(
     with Controller(session.home) as controller:
         answer = controller.submit(*(ConfigSet(key, value) for key, value in keys.items()))
         secret = controller.ask("webhook.secret", {"name": name})["secret"]
-    session.say(f"{name}: {events} to {url}; the secret checks Osiris-Signature (docs/events.md)")
+    session.say(f"{name}: {events} to {url}; the secret checks Osiris-Signature (docs/webhooks.md)")
     shown = {"name": name, "url": url, "events": events, "secret": secret, "height": answer["height"]}
     session.result(shown, secret)
     session.next(f"webhook test {name}", "webhook list")

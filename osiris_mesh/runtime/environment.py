@@ -147,7 +147,8 @@ class Environments:
             ]
             raise Unavailable(
                 f"the dependencies can't be installed ({', '.join(named)[:500]}): {outcome.words}",
-                fix="check the package index, and that each package has a wheel for this machine",
+                fix="check the package index (SSL_CERT_FILE, proxies and UV_* count as they were when the node was "
+                "started), and that each package has a wheel for this machine",
                 maybe=False,
             )
         (part / SITE).mkdir(exist_ok=True)  # all markers may exclude this machine

@@ -47,7 +47,6 @@ _ALLOWED: Final = frozenset(
         "UV_EXTRA_INDEX_URL",
         "UV_INDEX_STRATEGY",
         "UV_FIND_LINKS",
-        "UV_NO_INDEX",
         "UV_OFFLINE",
         "UV_CACHE_DIR",
         "UV_NO_CACHE",

@@ -158,6 +158,19 @@ def test_status_for_people_and_programs(line: Line) -> None:
     assert "height 7" in shown
 
 
+def test_status_names_every_address_the_node_answers_at(line: Line) -> None:
+    on: dict[str, Any] = {"http": "http://127.0.0.1:7480", "grpc": "127.0.0.1:7490", "dns": "127.0.0.1:7453"}
+    answers = iter([on, dict.fromkeys(on, None)])
+    with FakeController(Home(line.home), {"node.status": lambda _: STATUS | next(answers)}):
+        told, silent = (
+            dict(row.partition(" ")[::2] for row in line("status").out.partition("\n\n")[0].splitlines())
+            for _ in range(2)
+        )
+    assert {name: told[name].strip() for name in on} == on
+    assert (silent["http"].strip(), silent["dns"].strip()) == ("off", "off")
+    assert "grpc" not in silent
+
+
 def test_a_token_is_printed_alone_and_recorded_without_its_secret(line: Line) -> None:
     member = KeyPair.generate()
     address = str(Multiaddr("127.0.0.1", 7411, peer_id(member.public)))

@@ -88,11 +88,16 @@ def test_installing_and_removing(line: Line, monkeypatch: pytest.MonkeyPatch, tm
     assert done.json["path"] == str(path)
     assert path.read_text() == done.json["unit"] == shown.out
     assert "enable --now osiris-mesh" in done.err
-    assert line("service", "remove", "--user").code == 0
+    removed = line("service", "remove", "--user")
+    assert removed.code == 0
+    assert "osiris-mesh start --detach" in removed.err
     assert not path.exists()
     assert line("service", "remove", "--user").code == 3
     path.write_text("[Service]\nExecStart=/bin/true\n")
     assert line("service", "remove", "--user").code == 2
+    path.write_text(shown.out)
+    (line.home / "mesh.json").unlink()
+    assert "osiris-mesh start" not in line("service", "remove", "--user").err
     assert line("service", "install", "--user", "--system").code == 2
     assert line("service", "install", "--user", "--name", "a/b").code == 2
     assert line("service", "install", "--user", "--run-as", "ada").code == 2

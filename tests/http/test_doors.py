@@ -104,6 +104,17 @@ def test_a_grant_for_some_names_opens_those_alone(face: Face) -> None:
     assert face.get("/v1/logs", token=token).status == 403
 
 
+def test_a_refusal_says_whether_another_token_or_another_role_helps(face: Face) -> None:
+    token = make_token(face.home, "narrow", ["function.call:t/add", "function.read"])
+    whole = face.get("/v1/status", token=token).json
+    assert "osiris-mesh apitoken create --grant mesh.read" in whole["fix"]
+    named = face.post("/v1/call/t/echo", {"args": [1]}, token=token).json
+    assert "osiris-mesh apitoken create --grant function.call:t/echo" in named["fix"]
+    # Whoever has a role, and no token between, needs another role.
+    lacking = face.get("/v1/users", token=face.tokens["viewer"]).json
+    assert "administrator" in lacking["fix"]
+
+
 def test_a_revoked_token_opens_nothing_at_once(face: Face) -> None:
     token = make_token(face.home, "brief", ["mesh.read"])
     assert face.get("/v1/status", token=token).status == 200

@@ -84,9 +84,21 @@ def _demand(principal: Principal, permission: str, name: str) -> None:
         about = f" for {subject}" if subject else ""
         raise Denied(
             f"the bearer has no permission {permission}{about}",
-            fix="ask an administrator of the mesh for a role that has it",
+            fix=_remedy(principal, permission, subject, some=some),
             permission=permission,
         )
+
+
+def _remedy(principal: Principal, permission: str, subject: str, *, some: bool) -> str:
+    """Say what gives a bearer what he lacks: a token with more grants where its owner holds it, else a role."""
+    owner = principal.limits
+    if owner is not None and (owner.some(permission) if some else owner.covers(permission, subject)):
+        wanted = f"{permission}:{subject}" if subject else permission
+        return (
+            f"the token was made without it; make one that has it: osiris-mesh apitoken create --grant {wanted}, "
+            "and --grant for whatever else it is to do"
+        )
+    return "ask an administrator of the mesh for a role that has it"
 
 
 def hold(parts: Parts, bearer: Bearer, permission: str, name: str = "") -> Hold:
