@@ -36,7 +36,8 @@ class _Call(PlainCommand):
     cls=_Call,
     example="call math/add 2 3\n"
     "call image-processing/sharpen @picture.png --kwargs '{\"strength\": 0.8}' > sharper.json\n"
-    "call text/tokens --timeout 2s -- '--this text begins with a dash'",
+    "call text/tokens --timeout 2s -- '--this text begins with a dash'\n"
+    "call math/add 2 3 --context 'controlled; functions=math/*'",
 )
 def call(
     session: Session,
@@ -52,17 +53,24 @@ def call(
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="For the whole call; the function's own if not.")
     ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", metavar="TEXT", help="Security context that the call, and all it calls, is kept to."),
+    ] = None,
 ) -> None:
     """Call a function and print its result as JSON; what is known about the call goes to stderr."""
     positional = [argument(word.removeprefix(_MARK)) for word in words or []] + _array(args)
     named = _object(kwargs)
     name = name.removeprefix(_MARK)
     limit = None if timeout is None else seconds(timeout.removeprefix(_MARK))
+    kept_to = None if context is None else context.removeprefix(_MARK)
     with Controller(session.home) as controller:
         begin = time.perf_counter()
         try:
             with session.busy(f"calling {clean(name)}", plain=False):
-                result, facts = controller.mesh.options(timeout=limit).detailed(name, positional, named)
+                result, facts = controller.mesh.options(timeout=limit, context=kept_to).detailed(
+                    name, positional, named
+                )
         except TypeError as error:
             # Bound against the signature before anything was sent.
             raise UsageError(str(error), fix=f"see its parameters: osiris-mesh describe {name}") from None

@@ -101,8 +101,8 @@ class Book(Protocol):
 class Functions(Protocol):
     """What the control methods need of the runtime."""
 
-    async def test(self, digest: bytes) -> dict[str, Any]:
-        """Run a bundle's deploy-time tests here; return ``ok`` and ``results``."""
+    async def test(self, digest: bytes, context: str = "") -> dict[str, Any]:
+        """Run a bundle's deploy-time tests here, in a security context; return ``ok`` and ``results``."""
         ...
 
     def check_bundle(self, spec: FunctionSpec) -> None:

@@ -15,11 +15,13 @@ from typing import Any, Final, Protocol
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import CheckFailed, OsirisError, UsageError
 from osiris_mesh.function.spec import FunctionSpec
+from osiris_mesh.invoke.contexts import carried, of_principal
 from osiris_mesh.ledger import kinds
 from osiris_mesh.ledger.effects import EFFECTS
 from osiris_mesh.ledger.entry import Entry
 from osiris_mesh.ledger.outcome import Outcome, Refused
 from osiris_mesh.ledger.state import Context, State
+from osiris_mesh.registry.context import FULL, narrow
 
 __all__ = ["Copies", "Ready", "check", "make_ready"]
 
@@ -41,7 +43,7 @@ class Copies(Protocol):
 
 
 class _Functions(Protocol):
-    async def test(self, digest: bytes) -> dict[str, Any]: ...
+    async def test(self, digest: bytes, context: str = "") -> dict[str, Any]: ...
 
     def check_bundle(self, spec: FunctionSpec) -> None: ...
 
@@ -87,11 +89,17 @@ async def make_ready(
         CheckFailed: The tests failed.
         Unavailable: No majority took the bundle.
     """
-    for outcome in check(state, [Entry.parse(data) for data in entries], clock.time_ms()):
+    parsed = [Entry.parse(data) for data in entries]
+    for outcome in check(state, parsed, clock.time_ms()):
         if not outcome.accepted:
             raise refuse(outcome)
+    # The tests reach what their author reaches, as if he made their calls.
+    authors = {entry.author for entry in parsed}
+    context = FULL
+    for author in authors:
+        context = narrow(context, of_principal(state.principal(author, clock.time_ms())))
     await asyncio.to_thread(functions.check_bundle, spec)
-    report = await functions.test(spec.digest)
+    report = await functions.test(spec.digest, carried(context))
     if not report["ok"]:
         raise CheckFailed(
             f"{spec.name} {spec.version} failed its tests; the version that was active stays",

@@ -17,6 +17,7 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import Conflict, DeadlineExceeded, FunctionError, NotFound, OsirisError, Unavailable, UsageError
 from osiris_mesh.function.signature import Signature, binding_of
+from osiris_mesh.invoke.contexts import carried
 from osiris_mesh.invoke.trace import HEADER as TRACE
 from osiris_mesh.invoke.under_way import MORE_TIME
 from osiris_mesh.link import Caller
@@ -185,7 +186,8 @@ class Outside:
         """
         began = self._clock.monotonic()
         ends = began + TIMEOUT_S if deadline is None else deadline
-        found = await self._found(name, began, ends, self._contexts(caller, headers))
+        context = self._contexts(caller, headers)
+        found = await self._found(name, began, ends, context)
         args, kwargs = _arguments(found, body, headers)
         if not found.providers:
             raise NotFound(
@@ -193,7 +195,11 @@ class Outside:
                 fix="deploy its bundle here, or have its owner name a provider",
                 name=found.name,
             )
-        onward = {key: headers[key] for key in ("idempotent", "depth", TRACE, CONTEXT) if key in headers}
+        onward = {key: headers[key] for key in ("idempotent", "depth", TRACE) if key in headers}
+        # Not what the caller wrote: what it comes to with everything else that limits the call.
+        text = carried(context)
+        if text:
+            onward[CONTEXT] = text
         value, provider = await self._ask(found, args, kwargs, ends, onward, caller)
         return pack(value), {
             "node": provider.id,

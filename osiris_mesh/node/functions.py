@@ -288,10 +288,10 @@ class Functions:
         """
         return await asyncio.to_thread(self._library.get, digest)
 
-    async def test(self, digest: bytes) -> dict[str, Any]:
-        """Run a bundle's deploy-time tests here."""
+    async def test(self, digest: bytes, context: str = "") -> dict[str, Any]:
+        """Run a bundle's deploy-time tests here, in the security context that a text says."""
         try:
-            report = (await self._runtime.run_tests(digest)).to_wire()
+            report = (await self._runtime.run_tests(digest, context)).to_wire()
         except OsirisError as error:
             self._tests_failed(digest, error.code, error.what)
             raise

@@ -27,6 +27,8 @@ export interface Options {
   idempotent?: boolean;
   /** `1.4.2`, `1.4`, `^1.4`, `~1.4.2`. */
   version?: string;
+  /** Security context the call, and whatever it calls, is kept to: `controlled; functions=team-a/*`; it only ever narrows. */
+  context?: string;
   /** Gives up what is under way. */
   signal?: AbortSignal;
 }

@@ -95,7 +95,12 @@ class AsyncCalls:
         self._options = options
 
     def options(
-        self, *, timeout: float | None = None, idempotent: bool | None = None, version: str | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        idempotent: bool | None = None,
+        version: str | None = None,
+        context: str | None = None,
     ) -> AsyncCalls:
         """Return the same with other options; what is not given stays as it is."""
         now = self._options
@@ -106,6 +111,7 @@ class AsyncCalls:
                 now.timeout if timeout is None else timeout,
                 now.idempotent if idempotent is None else idempotent,
                 now.version if version is None else version,
+                now.context if context is None else context,
             ),
         )
 

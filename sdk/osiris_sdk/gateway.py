@@ -103,6 +103,8 @@ def to_http(exchange: Exchange, seconds: float) -> HttpRequest:
         }
         if exchange.headers.get("idempotent"):
             headers["Osiris-Idempotent"] = "true"
+        if exchange.headers.get("context"):
+            headers["Osiris-Context"] = exchange.headers["context"]
         if "traceparent" in exchange.headers:
             headers["traceparent"] = exchange.headers["traceparent"]
         return HttpRequest("POST", f"/v1/call/{_name(exchange.headers['name'])}", headers, exchange.body)

@@ -44,7 +44,12 @@ class Calls:
         self._options = options
 
     def options(
-        self, *, timeout: float | None = None, idempotent: bool | None = None, version: str | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        idempotent: bool | None = None,
+        version: str | None = None,
+        context: str | None = None,
     ) -> Calls:
         """Return the same with other options; what is not given stays as it is.
 
@@ -52,6 +57,8 @@ class Calls:
             timeout: Seconds for a whole call.
             idempotent: A call may be repeated elsewhere if a node dies under it.
             version: Which version of the function: ``1.4.2``, ``1.4``, ``^1.4``, ``~1.4.2``.
+            context: Security context that a call, and whatever it calls, is kept to, like
+                ``controlled; functions=team-a/*``; it only ever narrows.
         """
         now = self._options
         return Calls(
@@ -61,6 +68,7 @@ class Calls:
                 now.timeout if timeout is None else timeout,
                 now.idempotent if idempotent is None else idempotent,
                 now.version if version is None else version,
+                now.context if context is None else context,
             ),
         )
 

@@ -17,6 +17,8 @@ class Options:
         timeout: Seconds for the whole call, looking the name up included; None leaves it to the function's own limit.
         idempotent: The call may be repeated elsewhere if a node dies under it, whatever the function says of itself.
         version: Which version: ``1.4.2``, ``1.4``, ``^1.4``, ``~1.4.2``; empty for the active one.
+        context: Security context that the call, and whatever it calls, is kept to: ``pure``, ``controlled`` or
+            ``full``, then patterns, as in ``controlled; functions=team-a/*``. It only narrows what may be reached.
 
     Raises:
         UsageError: A time that is not positive, or a version inside which a name ends.
@@ -25,6 +27,7 @@ class Options:
     timeout: float | None = None
     idempotent: bool = False
     version: str = ""
+    context: str = ""
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:

@@ -166,6 +166,8 @@ class Talks:
         headers = {"name": name, "binding": resolved.binding, **self._inherited, **more}
         if options.idempotent:
             headers["idempotent"] = True
+        if options.context:
+            headers["context"] = options.context
         if OPENTELEMETRY in sys.modules and (context := traceparent()):
             headers["traceparent"] = context
         own = resolved.timeout_ms / 1000 + GRACE_S

@@ -12,8 +12,17 @@ from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway.deployment import check, make_ready
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.ledger.entry import Entry
-from osiris_mesh.ledger.kinds import Body, FunctionActivate, FunctionPublish, FunctionRemove, UserRemove
+from osiris_mesh.ledger.kinds import (
+    Body,
+    FunctionActivate,
+    FunctionPublish,
+    FunctionRemove,
+    RoleSet,
+    UserRemove,
+    UserUpdate,
+)
 from osiris_mesh.ledger.outcome import Outcome
+from osiris_mesh.ledger.permissions import BUILT_IN_ROLES
 from osiris_mesh.runtime.spreading import Copies
 from tests.ledger.kit import ADMIN, DEVELOPER, STRANGER, VIEWER, Paper, spec
 
@@ -27,6 +36,7 @@ class Functions:
 
     def __init__(self, *, ok: bool = True, copies: Copies | OsirisError = Copies(2, 3)) -> None:  # noqa: B008 - frozen
         self.done: list[str] = []
+        self.contexts: list[str] = []
         self._ok = ok
         self._copies = copies
 
@@ -34,8 +44,9 @@ class Functions:
         assert spec == ADD
         self.done.append("bundle")
 
-    async def test(self, digest: bytes) -> dict[str, Any]:
+    async def test(self, digest: bytes, context: str = "") -> dict[str, Any]:
         assert digest == ADD.digest
+        self.contexts.append(context)
         self.done.append("test")
         return {"ok": self._ok, "results": []}
 
@@ -131,6 +142,21 @@ async def test_tests_run_before_anybody_else_stores_it(paper: Paper) -> None:
     with pytest.raises(CheckFailed):
         await ready(paper, failing)
     assert failing.done == ["bundle", "test"]
+
+
+async def test_the_tests_reach_what_their_author_reaches(paper: Paper) -> None:
+    for author, context in (
+        (ADMIN, ""),
+        (DEVELOPER, f"full; permissions={','.join(BUILT_IN_ROLES['developer'].texts)}"),
+    ):
+        functions = Functions()
+        await ready(paper, functions, author)
+        assert functions.contexts == [context]
+    paper.put(RoleSet("narrow", ["function.call:t/*", "function.deploy"]), ADMIN)
+    paper.put(UserUpdate(DEVELOPER.public, "dev", "narrow"), ADMIN)
+    functions = Functions()
+    await ready(paper, functions)
+    assert functions.contexts == ["full; functions=t/*; permissions=function.call,function.deploy"]
 
 
 async def test_no_majority_is_unavailable(paper: Paper) -> None:

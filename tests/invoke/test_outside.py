@@ -314,7 +314,13 @@ async def test_resolving_gives_what_a_caller_binds_against() -> None:
 
 async def test_depth_and_context_go_on_and_the_depth_is_bounded() -> None:
     bench = Bench(ONE)
+    bench.context = make(Level.CONTROLLED, functions=["far/*"])
+    # What goes on is what the call's context comes to, not what its caller wrote.
     await bench.call(depth=3, context="controlled", idempotent=True)
-    assert bench.providers.asked[-1][3] == {"depth": 3, "context": "controlled", "idempotent": True}
+    told = {"depth": 3, "context": "controlled; functions=far/*", "idempotent": True}
+    assert bench.providers.asked[-1][3] == told
+    bench.context = FULL
+    await bench.call(context="full")
+    assert "context" not in bench.providers.asked[-1][3]
     with pytest.raises(OsirisError, match="deep"):
         await bench.call(depth=5)

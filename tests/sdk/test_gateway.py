@@ -43,6 +43,9 @@ def test_a_call_passes_its_bytes_through() -> None:
     assert request.headers["Osiris-Timeout-Ms"] == "1234"
     assert request.headers["Osiris-Binding"] == "ab" * 16
     assert request.headers["Osiris-Idempotent"] == "true"
+    assert "Osiris-Context" not in request.headers
+    asked.headers["context"] = "pure"
+    assert to_http(asked, 1.0).headers["Osiris-Context"] == "pure"
     assert from_http(asked, 200, MSGPACK, b"answer") == b"answer"
     asked.headers["details"] = True
     facts = MSGPACK | {"osiris-node": "n", "osiris-version": "1.0.0", "osiris-elapsed-us": "12", "osiris-warm": "true"}

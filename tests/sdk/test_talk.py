@@ -95,13 +95,14 @@ def test_the_body_of_a_call_is_frozen(talks: Talks) -> None:
 
 
 def test_options_stand_apart_from_arguments(talks: Talks) -> None:
-    options = Options(timeout=0.5, idempotent=True, version="^1.2")
+    options = Options(timeout=0.5, idempotent=True, version="^1.2", context="controlled; functions=math/*")
     told = Told(talks.call("math/f", (1,), {}, options))
     assert unpack(told.said.body) == {"name": "math/f@^1.2"}  # type: ignore[union-attr]
     said = told.reply(answer())
     assert said is not None
     assert said.headers["name"] == "math/f@^1.2"
     assert said.headers["idempotent"] is True
+    assert said.headers["context"] == "controlled; functions=math/*"
     assert said.timeout == 0.5
     assert said.safe
 

@@ -36,9 +36,11 @@ from osiris_mesh.gateway.http.shares import Shares
 from osiris_mesh.gateway.http.values import packed_to_json
 from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.link import Stream
+from osiris_mesh.registry.context import HTTP_HEADER
 
 __all__ = ["Service"]
 
+_CONTEXT: Final = HTTP_HEADER.lower()
 _MAX_TAIL: Final = 10_000
 _MAX_QUEUED: Final = 1000
 _log = logging.getLogger(__name__)
@@ -105,7 +107,11 @@ class Service:
         bearer = self._bearer(context, "function.call", request.name)
         form = request.WhichOneof("arguments") or "values"
         given = {"Osiris-Idempotent": "true"} if request.idempotent else {}
-        given |= {key: value for key, value in context.invocation_metadata() if key == "traceparent"}
+        for key, value in context.invocation_metadata():
+            if key == "traceparent":
+                given[key] = value
+            elif key == _CONTEXT:
+                given[HTTP_HEADER] = value
         if form == "json":
             media, body = JSON, request.json
         else:

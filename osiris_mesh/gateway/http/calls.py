@@ -23,6 +23,8 @@ from osiris_mesh.gateway.http.problem import problem
 from osiris_mesh.gateway.http.route import JSON, MSGPACK, Ask, Output
 from osiris_mesh.gateway.http.values import from_json, packed_to_json, to_json
 from osiris_mesh.invoke.trace import HEADER as TRACEPARENT
+from osiris_mesh.registry.context import HEADER as CONTEXT
+from osiris_mesh.registry.context import HTTP_HEADER, parse
 
 __all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare", "run"]
 
@@ -76,9 +78,12 @@ def prepare(parts: Parts, name: str, media: str, data: bytes, given: Mapping[str
     idempotent = given.get("Osiris-Idempotent")
     if idempotent is not None:
         headers["idempotent"] = _flag(idempotent)
-    context = given.get(TRACEPARENT)
+    trace = given.get(TRACEPARENT)
+    if trace is not None:
+        headers[TRACEPARENT] = trace
+    context = given.get(HTTP_HEADER)
     if context is not None:
-        headers[TRACEPARENT] = context
+        headers[CONTEXT] = _context(context)
     return body, headers
 
 
@@ -106,6 +111,12 @@ def _binding(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise UsageError("Osiris-Binding is not hexadecimal", fix="send the binding a resolve answered") from None
+
+
+def _context(text: str) -> str:
+    """Return the text of a security context, if it is one; said before anything is resolved beyond this mesh."""
+    parse(text)
+    return text
 
 
 def _flag(text: str) -> bool:
@@ -178,6 +189,8 @@ async def map_(ask: Ask) -> types.MapResults:
     signature = _signature(ask.parts.calls.find(name))
     bodies = [_packed(signature, [from_json(item)], {}, name) for item in body.items]
     ends = deadline(ask.parts, ask.request.headers)
+    given = ask.request.headers.get(HTTP_HEADER)
+    headers = {} if given is None else {CONTEXT: _context(given)}
     results: list[Any] = [None] * len(bodies)
     waiting = iter(range(len(bodies)))
     size = 0
@@ -192,7 +205,7 @@ async def map_(ask: Ask) -> types.MapResults:
                         limit="map",
                         fix="send fewer items",
                     )
-                packed, _ = await run(ask, name, bodies[at], ends, {})
+                packed, _ = await run(ask, name, bodies[at], ends, headers)
                 size += len(packed)
                 results[at] = {"ok": True, "result": msgspec.Raw(packed_to_json(packed))}
             except OsirisError as error:

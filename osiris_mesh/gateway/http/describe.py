@@ -11,6 +11,7 @@ import msgspec
 from osiris_mesh.gateway.http.calls import CALL_HEADERS
 from osiris_mesh.gateway.http.problem import STATUSES, Problem
 from osiris_mesh.gateway.http.route import JSON, PUBLIC, Ask, Output, Route
+from osiris_mesh.registry.context import HTTP_HEADER, MAX_TEXT
 
 __all__ = ["PROBLEM", "description", "openapi"]
 
@@ -29,6 +30,10 @@ _HEADERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "Osiris-Idempotent": (
         {"type": "string", "enum": ["true", "false"]},
         "The call may be repeated, so that it survives the death of a node.",
+    ),
+    HTTP_HEADER: (
+        {"type": "string", "maxLength": MAX_TEXT},
+        "Security context the call is kept to, like 'controlled; functions=team-a/*'; it only ever narrows.",
     ),
 }
 
@@ -95,7 +100,7 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
             for name, schema in fields.items()
         ]
     if route.permission == "function.call":
-        names = _HEADERS if route.path == _CALL else ("Osiris-Timeout-Ms",)
+        names = _HEADERS if route.path == _CALL else ("Osiris-Timeout-Ms", HTTP_HEADER)
         for name in names:
             schema, text = _HEADERS[name]
             parameters.append({"name": name, "in": "header", "schema": schema, "description": text})

@@ -48,7 +48,8 @@ _HEADERS: Final = {
 }
 _EXPOSED: Final = ", ".join((*CALL_HEADERS, "Retry-After"))
 _ALLOWED: Final = (
-    "Authorization, Content-Type, Accept, Last-Event-ID, Osiris-Timeout-Ms, Osiris-Binding, Osiris-Idempotent"
+    "Authorization, Content-Type, Accept, Last-Event-ID, "
+    "Osiris-Timeout-Ms, Osiris-Binding, Osiris-Idempotent, Osiris-Context"
 )
 _PREFLIGHT_SECONDS: Final = "600"
 HEAVY: Final = frozenset({"/v1/ledger/verify", "/v1/node/doctor"})

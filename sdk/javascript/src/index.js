@@ -48,6 +48,7 @@ export function kwargs(values) {
  * @property {number} [timeoutMs]
  * @property {boolean} [idempotent]
  * @property {string} [version]
+ * @property {string} [context]
  * @property {AbortSignal} [signal]
  */
 
@@ -120,7 +121,7 @@ export class Calls {
    * @param {unknown[]} args
    */
   #call(name, args) {
-    const { timeoutMs, idempotent, signal } = this.#options;
+    const { timeoutMs, idempotent, context, signal } = this.#options;
     const last = args.at(-1);
     const keywords = last instanceof Keywords ? last.values : {};
     const positional = last instanceof Keywords ? args.slice(0, -1) : args;
@@ -128,6 +129,7 @@ export class Calls {
     const headers = { "Content-Type": "application/json" };
     if (timeoutMs !== undefined) headers["Osiris-Timeout-Ms"] = String(Math.max(1, Math.floor(timeoutMs)));
     if (idempotent !== undefined) headers["Osiris-Idempotent"] = String(idempotent);
+    if (context) headers["Osiris-Context"] = context;
     return this.#gateway.ask({
       verb: "POST",
       path: `/v1/call/${encoded(this.#full(name))}`,

@@ -36,12 +36,13 @@ test("a call sends its arguments, and the bearer", async () => {
 
 test("options stand apart from arguments", async () => {
   const { mesh, asked } = faked(() => json(1, 200, { "Osiris-Node": "n", "Osiris-Warm": "true", "Osiris-Elapsed-Us": "7" }));
-  const calls = mesh.options({ timeoutMs: 1500.7 }).options({ idempotent: true, version: "^1.2" });
+  const calls = mesh.options({ timeoutMs: 1500.7 }).options({ idempotent: true, version: "^1.2", context: "pure" });
   const detailed = await calls.detailed("a.b/c/d e");
   assert.deepEqual(detailed, { result: 1, node: "n", version: "", warm: true, elapsedUs: 7 });
   assert.equal(asked[0].address, "http://127.0.0.1:7480/v1/call/a.b/c/d%20e%40%5E1.2");
   assert.equal(asked[0].headers["Osiris-Timeout-Ms"], "1500");
   assert.equal(asked[0].headers["Osiris-Idempotent"], "true");
+  assert.equal(asked[0].headers["Osiris-Context"], "pure");
   assert.throws(() => mesh.options({ timeoutMs: 0 }), UsageError);
   assert.throws(() => mesh.options({ version: "a/b" }), UsageError);
   await assert.rejects(calls.call("a/b@1"), UsageError);
