@@ -45,8 +45,9 @@ class Face:
         self.channel = grpc.secure_channel(self.address, credentials)
         self.stub = OsirisStub(self.channel)
 
-    def call(self, name: str, token: str | None = "", timeout: float = SECONDS, **fields):
-        return self.stub.Call(pb.CallRequest(name=name, **fields), metadata=self.bearer(token), timeout=timeout)
+    def call(self, name: str, token: str | None = "", timeout: float = SECONDS, context: str = "", **fields):
+        metadata = (*self.bearer(token), ("osiris-context", context)) if context else self.bearer(token)
+        return self.stub.Call(pb.CallRequest(name=name, **fields), metadata=metadata, timeout=timeout)
 
     def bearer(self, token: str | None = ""):
         return () if token is None else (("authorization", f"Bearer {token or self.admin}"),)
@@ -118,6 +119,18 @@ def test_errors_have_a_status_a_text_and_details(face: Face) -> None:
     details = fields_of(error_of(caught).details)
     assert (details["type"], details["message"]) == ("ValueError", "because")
     assert "raise ValueError(text)" in details["traceback"]
+
+
+def test_a_call_is_kept_to_its_security_context(face: Face) -> None:
+    fields = {"json": b'{"args": [2, 3]}'}
+    assert face.call("web/add", context="pure; functions=web/*", **fields).json == b"5"
+    for context, status in (
+        ("full; functions=other/*", grpc.StatusCode.PERMISSION_DENIED),
+        ("everything", grpc.StatusCode.INVALID_ARGUMENT),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            face.call("web/add", context=context, **fields)
+        assert caught.value.code() is status
 
 
 def test_time_and_giving_up_reach_the_function(face: Face) -> None:

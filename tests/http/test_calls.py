@@ -108,10 +108,17 @@ def test_errors_have_their_statuses(face: Face, origin: bool) -> None:
     assert face.post("/v1/call/-/-", {}, headers=headers).status == 400
     late = face.post("/v1/call/t/slow", {"args": [5]}, headers=headers | {"Osiris-Timeout-Ms": "50"})
     assert (late.status, late.json["code"]) == (504, "deadline")
-    for header, value in (("Osiris-Timeout-Ms", "soon"), ("Osiris-Binding", "x"), ("Osiris-Idempotent", "1")):
+    for header, value in (
+        ("Osiris-Timeout-Ms", "soon"),
+        ("Osiris-Binding", "x"),
+        ("Osiris-Idempotent", "1"),
+        ("Osiris-Context", "everything"),
+    ):
         assert face.post("/v1/call/t/add", {"args": [1]}, headers=headers | {header: value}).status == 400
     stale = face.post("/v1/call/t/add", {"args": [1]}, headers=headers | {"Osiris-Binding": "00" * 16})
     assert (stale.status, stale.json["details"]["reason"]) == (409, "binding")
+    kept = face.post("/v1/call/t/add", {"args": [1]}, headers=headers | {"Osiris-Context": "full; functions=u/*"})
+    assert (kept.status, kept.json["details"]["rule"]) == (403, "functions")
 
 
 def test_a_packed_body_that_is_none_is_the_callers_fault(face: Face) -> None:
@@ -187,6 +194,9 @@ def test_a_map_has_a_result_for_each_item(face: Face) -> None:
     assert face.post("/v1/map/t/add", {"items": [1, "x"]}).status == 400
     assert face.post("/v1/map/t/add", {"items": [0] * 10_001}).status == 400
     assert face.post("/v1/map/t/add", {"items": []}).json == {"results": []}
+    refused = face.post("/v1/map/t/add", {"items": [1]}, headers={"Osiris-Context": "full; functions=u/*"})
+    assert refused.json["results"][0]["error"]["code"] == "denied"
+    assert face.post("/v1/map/t/add", {"items": [1]}, headers={"Osiris-Context": "everything"}).status == 400
 
 
 def test_resolve_names_the_binding_a_call_may_carry(face: Face) -> None:
