@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import aiohttp
@@ -96,14 +97,19 @@ class DomainFetch:
         self._resolver = resolver
         self._port = port
 
-    async def ask(self, vendor: str, key: bytes | None = None) -> Proof:
+    async def ask(self, vendor: str, key: bytes | AbstractSet[bytes] | None = None) -> Proof:
         """Return what a vendor's domain says, by the first way that names ``key`` or, without one, any key.
+
+        Args:
+            vendor: The domain.
+            key: The public key that is looked for, or several of which any will do.
 
         Raises:
             UsageError: Not a domain.
             Unavailable: Neither way could be asked, so that nothing is known.
         """
         domain = vendor_domain(vendor)
+        wanted = {key} if isinstance(key, bytes) else key
         ways = {
             asyncio.ensure_future(self._by_dns(domain)): "dns",
             asyncio.ensure_future(self._by_file(domain)): "well-known",
@@ -117,7 +123,7 @@ class DomainFetch:
                 except OsirisError as error:
                     failures.append(error)
                     continue
-                if key in proof.keys or (key is None and proof.keys):
+                if proof.keys and (wanted is None or not wanted.isdisjoint(proof.keys)):
                     return proof
                 best = proof if best is None or proof.keys else best
         finally:
