@@ -80,6 +80,7 @@ _TAIL: Final = """
 | variable | meaning |
 |---|---|
 | `OSIRIS_HOME` | the node's home; `~/.osiris` if not set |
+| `OSIRIS_SIGNING_KEY` | key that `registry` commands sign with where none is named, in hexadecimal; for pipelines |
 | `OSIRIS_LOG` | what a controller logs from: `debug`, `info`, `warning` or `error`; the setting `log.level` wins |
 """
 _NODE_OPTIONS: Final = {

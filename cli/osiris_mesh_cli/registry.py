@@ -6,7 +6,6 @@ here; a controller keeps its own.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +22,7 @@ from osiris_mesh_cli.registry_options import (
     PinOption,
     TokenFileOption,
 )
-from osiris_mesh_cli.registry_place import Way, opened, roster_of
+from osiris_mesh_cli.registry_place import Way, opened, roster_of, run
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import table
 
@@ -212,7 +211,7 @@ def _add_here(session: Session, entry: Entry, way: Way, *, first: bool) -> dict[
                 "evidence": len(trust.evidence),
             }
 
-    found = asyncio.run(fetch())
+    found = run(fetch())
     changed = _edit(session, lambda roster: roster.add(entry, first=first))
     return entry.to_json() | found | {"changed": changed["changed"]}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 from datetime import date, timedelta
@@ -13,6 +12,7 @@ import typer
 from osiris_mesh.errors import UsageError
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.registry_options import KeyFileOption, KeyOption, PinOption
+from osiris_mesh_cli.registry_place import run
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import pairs, table, time_text
 from osiris_mesh_cli.values import seconds
@@ -217,7 +217,7 @@ def discover(
 
         keys = signers(session, key or (), key_file)
         with session.busy(f"publishing to {to}"):
-            value |= asyncio.run(
+            value |= run(
                 publish_found(
                     session,
                     Way(to, pin),

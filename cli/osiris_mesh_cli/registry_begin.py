@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,7 +15,7 @@ from osiris_mesh_cli.registry_options import (
     TokenFileOption,
     ToOption,
 )
-from osiris_mesh_cli.registry_place import Way, key_folder, opened
+from osiris_mesh_cli.registry_place import Way, key_folder, opened, run
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.values import seconds
 
@@ -86,7 +85,7 @@ def init(
             return {"source": place.entry.url, "kind": place.entry.kind, "tag": done.tag}
 
     with session.busy(f"beginning a registry at {to}"):
-        value = asyncio.run(carry_out())
+        value = run(carry_out())
     value |= {
         "registry": config.id,
         "name": name,

@@ -5,7 +5,6 @@ Nothing here needs a controller or, but for ``publish``, ``show``, ``domain`` an
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -24,7 +23,7 @@ from osiris_mesh_cli.registry_options import (
     TokenFileOption,
     ToOption,
 )
-from osiris_mesh_cli.registry_place import SIGNING_KEY, Way, asker, denied, key_folder, opened, signers
+from osiris_mesh_cli.registry_place import SIGNING_KEY, Way, asker, denied, key_folder, opened, run, signers
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.tables import pairs, table, time_text
 from osiris_mesh_cli.values import seconds
@@ -287,7 +286,7 @@ def publish(
     keys = signers(session, key or (), key_file)
     way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
     with session.busy(f"publishing to {to}"):
-        value = asyncio.run(_publish(session, way, statements, keys, name, renew=renew))
+        value = run(_publish(session, way, statements, keys, name, renew=renew))
     shown = "\n".join(
         f"{one['what']}: {'published' if one['changed'] else 'there already'}" for one in value["statements"]
     )
@@ -318,7 +317,7 @@ def show(
         value = {"source": source, **shown(said)}
     else:
         way = Way(source, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
-        said, value = asyncio.run(_newest(session, way, vendor))
+        said, value = run(_newest(session, way, vendor))
     session.result(value, lambda: _statement_text(value))
 
 
@@ -349,7 +348,7 @@ def domain_(
         raise UsageError("without --key there is nothing to publish", fix="give the key, or ask the domain")
     if not offline:
         with session.busy(f"asking {domain}"):
-            proof = asyncio.run(asker().ask(domain, public))
+            proof = run(asker().ask(domain, public))
         value |= {
             "found": [one.hex() for one in proof.keys],
             "method": proof.method,
@@ -459,7 +458,7 @@ def _before(session: Session, from_: str, at: str, pin: str, kind: str, vendor: 
     if from_ and at:
         raise UsageError("--from and --at are both given", fix="give one of them")
     if at:
-        return asyncio.run(_newest(session, Way(at, pin), vendor))[0]
+        return run(_newest(session, Way(at, pin), vendor))[0]
     if not from_:
         return None
     said = _statement(from_)

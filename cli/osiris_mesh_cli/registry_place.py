@@ -11,12 +11,12 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from osiris_mesh.errors import CheckFailed, Conflict, Denied, NotFound, OsirisError, RemoteProtocolError, UsageError
 from osiris_mesh.registry.roster import LEDGER, Entry, Roster
@@ -39,8 +39,11 @@ __all__ = [
     "key_folder",
     "opened",
     "roster_of",
+    "run",
     "signers",
 ]
+
+T = TypeVar("T")
 
 SIGNING_KEY: Final = "OSIRIS_SIGNING_KEY"
 """Environment variable with a key, 64 hexadecimal digits; for pipelines."""
@@ -148,6 +151,13 @@ def asker() -> DomainFetch:
     from osiris_mesh.registry.domain_fetch import DomainFetch, system_texts  # noqa: PLC0415
 
     return DomainFetch(SYSTEM, system_texts())
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Carry out what waits for registries."""
+    import asyncio  # noqa: PLC0415 - half of the time a command takes that asks the controller alone
+
+    return asyncio.run(work)
 
 
 def denied(error: CheckFailed) -> OsirisError:

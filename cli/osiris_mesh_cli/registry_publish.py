@@ -5,7 +5,6 @@ No controller is needed: a pipeline has none. Only the registry in the ledger is
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -23,7 +22,7 @@ from osiris_mesh_cli.registry_options import (
     TokenFileOption,
     ToOption,
 )
-from osiris_mesh_cli.registry_place import Opened, Way, denied, opened, signers
+from osiris_mesh_cli.registry_place import Opened, Way, denied, opened, run, signers
 from osiris_mesh_cli.session import Session, command, noun
 from osiris_mesh_cli.values import seconds
 
@@ -122,7 +121,7 @@ def publish(
     keys = [] if dry_run else signers(session, key or (), key_file)
     way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
     with session.busy(f"publishing to {to}"):
-        value = asyncio.run(_publish(session, way, bundles, build, terms, version, keys, dry_run=dry_run))
+        value = run(_publish(session, way, bundles, build, terms, version, keys, dry_run=dry_run))
     first = value["functions"][0]
     session.result({**(first if len(value["functions"]) == 1 else {}), **value}, lambda: _published_text(value))
     if dry_run:
@@ -265,7 +264,7 @@ def renew(
             done = await _permitted(place.registry.renew(keys))
             return {"source": place.entry.url, "changed": done.changed, "tag": done.tag}
 
-    value = asyncio.run(carry_out())
+    value = run(carry_out())
     session.result(value, f"{value['source']}: signed anew, for 7 days")
     session.next(f"registry keys show {to}")
 
@@ -450,7 +449,7 @@ def _amend(
             }
 
     with session.busy(f"publishing to {way.to}"):
-        return asyncio.run(carry_out())
+        return run(carry_out())
 
 
 def _amended_text(value: dict[str, Any], text: str) -> str:

@@ -6,7 +6,7 @@ from the record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
@@ -167,9 +167,3 @@ def aliased(record: Record, changes: Mapping[str, str]) -> Amendment:
         name=record.name, sequence=1, aliases={label: version for label, version in sorted(labels.items()) if version}
     )
     return Amendment.from_payload(said.payload())
-
-
-def changed_of(said: Sequence[Binding], published: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Return for each binding whether it is among the payloads that were written."""
-    written = {(item.get("name"), item.get("version")) for item in published if item.get("type") == "binding"}
-    return [(item.name, item.version) in written for item in said]
