@@ -10,9 +10,9 @@ that can't be had whole (``mirror=False``) is still believed by signatures and m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NoReturn
 
@@ -20,6 +20,8 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.errors import CheckFailed, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.registry.checkpoint import Checkpoint, Config, root_of
+from osiris_mesh.registry.domain import WELL_KNOWN, question
+from osiris_mesh.registry.domain_proofs import RENEW_MS, Domains
 from osiris_mesh.registry.history import read_lines
 from osiris_mesh.registry.keys import KeysStanding
 from osiris_mesh.registry.layout import (
@@ -35,18 +37,21 @@ from osiris_mesh.registry.layout import (
 )
 from osiris_mesh.registry.name_index import NameIndex
 from osiris_mesh.registry.record import Record
-from osiris_mesh.registry.tree import Blob, Reader, Tagged, Tree
+from osiris_mesh.registry.tree import MAX_MANY, Blob, Bulk, Reader, Tagged, Tree
 from osiris_mesh.registry.trust import Trust
 from osiris_mesh.registry.verified import Entry, Listed, ProvenLines, is_file, listed
 
-__all__ = ["BelievedTree", "is_whole"]
+__all__ = ["BelievedTree", "index_of", "is_whole"]
 
 _CACHED: Final = 4096
 _RECHECK_S: Final = 30.0
 _FAILED_S: Final = 5.0
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.025
-_YIELD: Final = 32
+_YIELD: Final = 8
+"""Files verified before others may run: some 2 ms."""
+_PASSED: Final = 4096
+"""The same, of files that did not change."""
 _KEYS: Final = "/_keys.json"
 
 
@@ -67,13 +72,17 @@ class BelievedTree:
         trust: What this node holds true of it; changed here, saved by whoever made it.
         clock: The time.
         mirror: Compare the whole tree with its checkpoint; without, only what is asked for is read.
+        domains: Asks the domains of vendors that the root does not delegate to; None: such vendors need a proof that
+            ``trust`` has already.
     """
 
-    def __init__(self, tree: Tree, trust: Trust, clock: Clock, *, mirror: bool) -> None:
+    def __init__(self, tree: Tree, trust: Trust, clock: Clock, *, mirror: bool, domains: Domains | None = None) -> None:
         self.tree = tree
         self.trust = trust
         self._clock = clock
         self._mirror = mirror
+        self._domains = domains
+        self._proven_now: frozenset[str] = frozenset()
         self._lock = asyncio.Lock()
         self._proven = ProvenLines()
         self._entries: dict[str, Entry] = {}
@@ -121,9 +130,10 @@ class BelievedTree:
             entries = await self._walk(self.tree)
             checkpoint = await self._accept_checkpoint(self.tree, before)
             if await is_whole(entries, checkpoint):
+                changed = await self._adopt(entries)
                 self._checkpoint = checkpoint
                 self._failed = None
-                return self._adopt(entries)
+                return changed
         error = self._kept("checkpoint", CHECKPOINT, f"{self.name} is not what its checkpoint says")
         self._failed = (self._clock.monotonic(), error)
         raise error
@@ -152,9 +162,10 @@ class BelievedTree:
             now_ms = self._now_ms()
             if not any(self.trust.may_sign_checkpoint(key, now_ms) for key in statement.keys):
                 # Perhaps a vendor whose keys were not asked for yet.
+                signers = [key.hex().encode() for key in statement.keys]
                 for path in await reader.paths(NAMES):
                     if (vendor := vendor_at(path)) is not None:
-                        await self._try_vendor(reader, vendor)
+                        await self._try_vendor(reader, vendor, signers)
             return self.trust.accept_checkpoint(statement, now_ms)
 
     async def _walk(self, reader: Reader) -> dict[str, Entry]:
@@ -172,9 +183,13 @@ class BelievedTree:
                 found[path] = entry
             if (vendor := vendor_at(path)) is not None:
                 await self._try_vendor(reader, vendor)
+        again: set[str] = set()
         anew = {path for path, _ in authority if _digest(known, path) != _digest(found, path)}
-        number = 0
-        for path, tag in files:
+        anew.update(map(keys_path, self._proven_now))
+        wanted: dict[str, str] = {}
+        for number, (path, tag) in enumerate(files):
+            if number % _PASSED == 0:
+                await asyncio.sleep(0)
             if path in found or not _is_ours(path, known):
                 continue
             old = known.get(path)
@@ -182,20 +197,26 @@ class BelievedTree:
             if old is not None and tag and old.tag == tag and not judge:
                 found[path] = old
                 continue
-            number += 1
-            if number % _YIELD == 0:
-                await asyncio.sleep(0)
-            if (entry := await self._entry(reader, path, tag, old, anew=judge)) is not None:
+            wanted[path] = tag
+            if judge:
+                again.add(path)
+        async for path, blob in _blobs(reader, list(wanted)):
+            entry = await self._made(reader, path, blob, wanted[path], known.get(path), anew=path in again)
+            if entry is not None:
                 found[path] = entry
         return found
 
     async def _entry(self, reader: Reader, path: str, tag: str, old: Entry | None, *, anew: bool) -> Entry | None:
-        blob = await reader.read(path)
+        return await self._made(reader, path, await reader.read(path), tag, old, anew=anew)
+
+    async def _made(
+        self, reader: Reader, path: str, blob: Blob | None, tag: str, old: Entry | None, *, anew: bool
+    ) -> Entry | None:
         if blob is None:
             return None
         digest = sha256(blob.data).digest()
         if old is not None and old.digest == digest and not anew:
-            return replace(old, tag=tag)
+            return Entry(digest, tag, old.listed)
         return Entry(digest, tag, await self._shown(reader, path, blob))
 
     async def _shown(self, reader: Reader, path: str, blob: Blob) -> Listed | None:
@@ -213,20 +234,12 @@ class BelievedTree:
         self._refused.pop(str(name), None)
         return listed(record)
 
-    def _adopt(self, entries: dict[str, Entry]) -> tuple[str, ...]:
-        before = self._entries
-        changed = [
-            str(name)
-            for path in entries.keys() | before.keys()
-            if before.get(path, entries.get(path)) is not entries.get(path) or path not in before
-            if (name := name_at(path)) is not None and _digest(before, path) != _digest(entries, path)
-        ]
-        self._entries = entries
-        self._reindex()
-        return tuple(sorted(changed))
-
-    def _reindex(self) -> None:
-        self._index = NameIndex(sorted(entry.listed.name for entry in self._entries.values() if entry.listed))
+    async def _adopt(self, entries: dict[str, Entry]) -> tuple[str, ...]:
+        # Some tenths of a second for a hundred thousand names: not on the loop's thread.
+        changed = await asyncio.to_thread(_changed, self._entries, entries)
+        index = await asyncio.to_thread(index_of, entries)
+        self._entries, self._index = entries, index
+        return changed
 
     async def _file(self, path: str) -> tuple[Blob | None, bool]:
         """Return a file, and whether the checkpoint covers it; refuse what it should cover and does not."""
@@ -253,6 +266,7 @@ class BelievedTree:
 
     async def _believed(self, name: FunctionName, blob: Blob) -> Record:
         keys, _ = await self._file(keys_path(name.vendor))
+        await self._prove(name.vendor, keys, wait=True)
         standing = self._standing(name.vendor, keys)
         cached = self._cache.get(path_of(name))
         if (
@@ -289,6 +303,14 @@ class BelievedTree:
         if known is not None and known[0] == digest and self._clock.monotonic() < known[2]:
             return known[1]
         self._vendors.pop(vendor, None)
+        if data and self._is_by_domain(vendor) and self._now_ms() >= self.trust.proven_until_ms(vendor):
+            # Not evidence against anybody: a domain that does not answer is no lie of the registry's.
+            raise CheckFailed(
+                f"the root of {self.name} does not delegate to {vendor}, and its domain has not proven its keys",
+                fix=f"the vendor publishes his key at {question(vendor)} or at https://{vendor}{WELL_KNOWN}",
+                reason="domain",
+                name=vendor,
+            )
         with self._reading(f"keys of {vendor}"):
             standing = self.trust.accept_keys(vendor, read_lines(data, self._proven.read), self._now_ms())
         if known is not None and known[0] == digest and known[1] == standing:
@@ -296,9 +318,40 @@ class BelievedTree:
         self._vendors[vendor] = (digest, standing, self._clock.monotonic() + _RECHECK_S)
         return standing
 
-    async def _try_vendor(self, reader: Reader, vendor: str) -> None:
+    def _is_by_domain(self, vendor: str) -> bool:
+        return self._domains is not None and "." in vendor and not self.trust.founded(vendor)
+
+    async def _prove(self, vendor: str, blob: Blob | None, *, wait: bool) -> None:
+        """Take what a vendor's domain proves, where the root does not delegate to him; wait for it if told to."""
+        if self._domains is None or blob is None or not self._is_by_domain(vendor):
+            return
+        now_ms, until_ms = self._now_ms(), self.trust.proven_until_ms(vendor)
+        if now_ms < until_ms - RENEW_MS:
+            return
         try:
-            self._standing(vendor, await reader.read(keys_path(vendor)))
+            statements = read_lines(blob.data, self._proven.read)
+        except (RemoteProtocolError, UsageError):
+            return
+        keys = frozenset(key for statement in statements for key in statement.keys)
+        if wait and now_ms >= until_ms:
+            proven = await self._domains.prove(vendor, keys)
+        else:
+            proven = self._domains.want(vendor, keys)
+        if proven is not None:
+            self.trust.accept_domain(vendor, proven.keys, proven.until_ms)
+
+    async def _try_vendor(self, reader: Reader, vendor: str, signers: Sequence[bytes] = ()) -> None:
+        """Take a vendor's keys, or note why not.
+
+        Args:
+            reader: Where they are.
+            vendor: Whose.
+            signers: Keys in hexadecimal; for a vendor who has one of them, his domain is waited for.
+        """
+        try:
+            blob = await reader.read(keys_path(vendor))
+            await self._prove(vendor, blob, wait=blob is not None and any(key in blob.data for key in signers))
+            self._standing(vendor, blob)
         except (CheckFailed, UsageError) as error:
             self._refused[f"keys of {vendor}"] = error.what
         else:
@@ -337,6 +390,35 @@ async def is_whole(entries: Mapping[str, Entry], checkpoint: Checkpoint) -> bool
     digests = {path: entry.digest for path, entry in entries.items()}
     # Some tenth of a second for a hundred thousand files: not on the loop's thread.
     return (await asyncio.to_thread(root_of, digests)).hex() == checkpoint.root
+
+
+async def _blobs(reader: Reader, paths: Sequence[str]) -> AsyncIterator[tuple[str, Blob | None]]:
+    """Read files, several at a time where the reader can, and let others run in between."""
+    first = 0
+    while first < len(paths):
+        some = paths[first : first + MAX_MANY]
+        found = await reader.read_many(some) if isinstance(reader, Bulk) else [await reader.read(some[0])]
+        for number, pair in enumerate(zip(some, found, strict=False)):
+            if number % _YIELD == 0:
+                await asyncio.sleep(0)
+            yield pair
+        first += len(found)
+
+
+def _changed(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
+    names = [
+        str(name)
+        for path in after.keys() | before.keys()
+        if before.get(path) is not after.get(path)
+        if _digest(before, path) != _digest(after, path)
+        if (name := name_at(path)) is not None
+    ]
+    return tuple(sorted(names))
+
+
+def index_of(entries: Mapping[str, Entry]) -> NameIndex:
+    """Return the index of the names that are believed."""
+    return NameIndex(sorted(entry.listed.name for entry in entries.values() if entry.listed))
 
 
 def _is_ours(path: str, known: Mapping[str, Entry]) -> bool:

@@ -306,11 +306,15 @@ class Clone:
         Raises:
             Unavailable: It is not here and can't be fetched, or it is larger than a file may be.
         """
-        if oid in self._absent:
+        return (await self.blobs([(oid, path)]))[0]
+
+    async def blobs(self, wanted: Sequence[tuple[str, str]]) -> list[bytes]:
+        """Return the first of these files; see :meth:`BlobReader.blobs`; raises as :meth:`blob`."""
+        if any(oid in self._absent for oid, _ in wanted):
             async with self._bringing:
-                if oid in self._absent:
-                    await self._bring([oid])
-        return await self._reader.blob(oid, path)
+                if absent := [oid for oid, _ in wanted if oid in self._absent]:
+                    await self._bring(absent)
+        return await self._reader.blobs(wanted)
 
     # Writing.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import Process
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ _LINE: Final = 600
 
 
 class BlobReader:
-    """Reads files by their object ids, one after the other.
+    """Reads files by their object ids.
 
     Args:
         folder: The clone.
@@ -37,11 +38,23 @@ class BlobReader:
         Raises:
             Unavailable: It is not here, or larger than a file may be.
         """
+        return (await self.blobs([(oid, path)]))[0]
+
+    async def blobs(self, wanted: Sequence[tuple[str, str]]) -> list[bytes]:
+        """Return files by object id and path: the first, and those after it up to :data:`MAX_FILE` bytes in all.
+
+        Args:
+            wanted: At most :data:`MAX_MANY`: what is asked has to fit into a pipe, since no answer is taken meanwhile.
+
+        Raises:
+            Unavailable: One is not here, or larger than a file may be.
+        """
+        path = wanted[0][1]
         async with self._reading:
             for again in (True, False):
                 try:
                     async with asyncio.timeout(_READ):
-                        return await self._ask(oid, path)
+                        return await self._ask(wanted)
                 except OsirisError:
                     await self._end_reader()
                     raise
@@ -57,21 +70,29 @@ class BlobReader:
                     raise
         raise Unavailable(f"{path} can't be read from the clone of {self._shown}", maybe=False)
 
-    async def _ask(self, oid: str, path: str) -> bytes:
+    async def _ask(self, wanted: Sequence[tuple[str, str]]) -> list[bytes]:
         if self._process is None:
             self._process = await start(["cat-file", "--batch"], self._folder, offline=True)
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise ValueError("git was started without pipes")
-        stdin.write(f"{oid}\n".encode())
+        stdin.write("".join(f"{oid}\n" for oid, _ in wanted).encode())
         await stdin.drain()
-        head = (await stdout.readuntil(b"\n"))[:_LINE].split()
-        if len(head) != 3 or head[1] != b"blob":
-            raise Unavailable(f"{path} is not in the clone of {self._shown}", maybe=False)
-        size = int(head[2])
-        if size > MAX_FILE:
-            raise Unavailable(f"{path} of {self._shown} has {size} bytes, more than {MAX_FILE}", maybe=False)
-        return (await stdout.readexactly(size + 1))[:-1]
+        found: list[bytes] = []
+        total = 0
+        for _, path in wanted:
+            head = (await stdout.readuntil(b"\n"))[:_LINE].split()
+            if len(head) != 3 or head[1] != b"blob":
+                raise Unavailable(f"{path} is not in the clone of {self._shown}", maybe=False)
+            size = int(head[2])
+            if size > MAX_FILE:
+                raise Unavailable(f"{path} of {self._shown} has {size} bytes, more than {MAX_FILE}", maybe=False)
+            data = (await stdout.readexactly(size + 1))[:-1]
+            total += size
+            # What is too much is taken out of the pipe all the same, and asked for again.
+            if not found or total <= MAX_FILE:
+                found.append(data)
+        return found
 
     async def _end_reader(self) -> None:
         reader, self._process = self._process, None

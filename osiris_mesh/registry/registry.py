@@ -9,6 +9,8 @@ from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import NotFound, Unavailable
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.registry.believed_tree import index_of
+from osiris_mesh.registry.domain_proofs import Domains
 from osiris_mesh.registry.history import read_lines
 from osiris_mesh.registry.layout import path_of
 from osiris_mesh.registry.record import Record
@@ -69,6 +71,7 @@ class Registry(WritableTree):
         checkpoint_key: Signs checkpoints of what others signed (:meth:`register`, :meth:`update`); a key that the root
             or any vendor's keys name.
         mirror: Compare the whole tree with its checkpoint; without, only what is asked for is read.
+        domains: Asks the domains of vendors that the root does not delegate to; None: nobody does.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class Registry(WritableTree):
         *,
         checkpoint_key: KeyPair | None = None,
         mirror: bool = True,
+        domains: Domains | None = None,
     ) -> None:
-        super().__init__(tree, trust, clock, checkpoint_key=checkpoint_key, mirror=mirror)
+        super().__init__(tree, trust, clock, checkpoint_key=checkpoint_key, mirror=mirror, domains=domains)
         self._tag = ""
 
     @property
@@ -153,8 +157,12 @@ class Registry(WritableTree):
         tag = await self.tree.refresh()
         self._heard = self._clock.monotonic()
         async with self._lock:
-            changed = await self._load() if tag != self._tag or self._checkpoint is None else ()
-            self._tag = tag
+            if self._domains is not None:
+                self._proven_now |= self._domains.take_news()
+            changed: tuple[str, ...] = ()
+            if tag != self._tag or self._checkpoint is None or self._proven_now:
+                changed = await self._load()
+            self._tag, self._proven_now = tag, frozenset()
         await self._begin()
         return Synced(tag, changed, dict(self._refused), len(self._index), self.stale)
 
@@ -172,7 +180,7 @@ class Registry(WritableTree):
             RemoteProtocolError: It is something else.
         """
         self._entries = entries_from_wire(data)
-        self._reindex()
+        self._index = index_of(self._entries)
 
     async def close(self) -> None:
         """Close the tree."""

@@ -198,9 +198,10 @@ class Keeper:
         try:
             if trust.changed:
                 trust.changed = False
-                await memory.keep_trust(self._registry.name, trust.to_wire())
+                await memory.keep_trust(self._registry.name, await asyncio.to_thread(trust.keeping()))
             if files:
-                await memory.keep_trust(self._registry.name + _FILES, self._registry.to_wire())
+                wire = await asyncio.to_thread(self._registry.to_wire)
+                await memory.keep_trust(self._registry.name + _FILES, wire)
         except OsirisError as error:
             trust.changed = True
             _log.error("trust_not_kept", extra={"registry": self._registry.name, "error": str(error)})
@@ -217,6 +218,6 @@ async def restore(registry: Registry, memory: Memory) -> None:
     try:
         data = await memory.trust(registry.name + _FILES)
         if data is not None:
-            registry.restore(data)
+            await asyncio.to_thread(registry.restore, data)
     except (CheckFailed, RemoteProtocolError) as error:
         _log.warning("verified_files_damaged", extra={"registry": registry.name, "error": str(error)})

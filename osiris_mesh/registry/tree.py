@@ -6,11 +6,23 @@ So a new back-end is this Protocol, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["MAX_FILE", "MAX_PATH", "MAX_PATHS", "Blob", "Change", "Reader", "Tagged", "Tags", "Tree"]
+__all__ = [
+    "MAX_FILE",
+    "MAX_MANY",
+    "MAX_PATH",
+    "MAX_PATHS",
+    "Blob",
+    "Bulk",
+    "Change",
+    "Reader",
+    "Tagged",
+    "Tags",
+    "Tree",
+]
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes a file of a tree may have; a larger one is not read."""
@@ -18,6 +30,8 @@ MAX_PATH: Final = 512
 """Bytes a path may have."""
 MAX_PATHS: Final = 1_000_000
 """Files a tree may have; more are not listed."""
+MAX_MANY: Final = 32
+"""Files asked for at one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,22 @@ class Tagged(Protocol):
 
         Raises:
             Unavailable: They are not known.
+        """
+        ...
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """What a reader or tree may offer besides: several files for one wait, where each wait costs more than a file."""
+
+    async def read_many(self, paths: Sequence[str]) -> list[Blob | None]:
+        """Return files as :meth:`Reader.read` does: the first, and those after it up to :data:`MAX_FILE` bytes in all.
+
+        Args:
+            paths: One to :data:`MAX_MANY`.
+
+        Raises:
+            Unavailable: One of them is not known.
         """
         ...
 

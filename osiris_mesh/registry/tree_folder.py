@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -61,6 +61,10 @@ class FolderTree:
             RemoteProtocolError: The file is larger than a tree's may be.
         """
         return await asyncio.to_thread(self._read, path) if is_path(path) else None
+
+    async def read_many(self, paths: Sequence[str]) -> list[Blob | None]:
+        """Return the first files of these; raises as :meth:`read`."""
+        return await asyncio.to_thread(self._read_many, paths)
 
     async def paths(self, prefix: str = "") -> list[str]:
         """Return the paths that begin with ``prefix``, ascending; raises as :meth:`read`."""
@@ -165,6 +169,17 @@ class FolderTree:
         if len(data) > MAX_FILE:
             raise RemoteProtocolError(f"{path} in {self._path} has more than {MAX_FILE} bytes")
         return Blob(data, _tag(found))
+
+    def _read_many(self, paths: Sequence[str]) -> list[Blob | None]:
+        found: list[Blob | None] = []
+        size = 0
+        for path in paths:
+            blob = self._read(path) if is_path(path) else None
+            found.append(blob)
+            size += len(blob.data) if blob else 0
+            if size >= MAX_FILE:
+                break
+        return found
 
     def _list(self) -> Listing:
         files: list[tuple[str, str]] = []

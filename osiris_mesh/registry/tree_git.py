@@ -113,7 +113,28 @@ class GitTree:
         oid = listing.get(path)
         if oid is None:
             return None
-        data = await self._clone.blob(oid, path)
+        return self._blob(await self._clone.blob(oid, path), commit, path)
+
+    async def read_many(self, paths: Sequence[str]) -> list[Blob | None]:
+        """Return the first files of these, of the last good state; raises as :meth:`read`."""
+        listing = await self._opened()
+        return await self._read_many(listing, self._head or _EMPTY, paths)
+
+    async def _read_many(self, listing: Listing, commit: str, paths: Sequence[str]) -> list[Blob | None]:
+        wanted = [(oid, path) for path in paths if (oid := listing.get(path)) is not None]
+        data = iter(await self._clone.blobs(wanted) if wanted else ())
+        found: list[Blob | None] = []
+        for path in paths:
+            if listing.get(path) is None:
+                found.append(None)
+                continue
+            one = next(data, None)
+            if one is None:
+                break
+            found.append(self._blob(one, commit, path))
+        return found
+
+    def _blob(self, data: bytes, commit: str, path: str) -> Blob:
         # A statement's line begins with a brace.
         if _MERGE.search(data):
             raise Conflict(
@@ -314,6 +335,9 @@ class _State:
 
     async def read(self, path: str) -> Blob | None:
         return await self._tree._read(self._listing, self._commit, path)  # noqa: SLF001 - the tree's own half
+
+    async def read_many(self, paths: Sequence[str]) -> list[Blob | None]:
+        return await self._tree._read_many(self._listing, self._commit, paths)  # noqa: SLF001 - the tree's own half
 
     async def paths(self, prefix: str = "") -> list[str]:
         return self._listing.under(prefix)

@@ -105,6 +105,15 @@ class Trust:
         """Return the keys accepted of a vendor (empty or ``_`` for none) since this object was made."""
         return self._vendors.get(vendor or NO_VENDOR)
 
+    def founded(self, vendor: str) -> bool:
+        """Say whether the root delegates to a vendor, so that his domain need not prove anything."""
+        return self._root is not None and (vendor or NO_VENDOR) in self._root.root.delegations
+
+    def proven_until_ms(self, vendor: str) -> int:
+        """Return when the proof of a vendor's domain ends; 0: there is none."""
+        proven = self._domains.get(vendor)
+        return proven[1] if proven is not None else 0
+
     def head_of(self, name: str) -> Seen | None:
         """Return the highest sequence seen of a name and its digest, or None."""
         return self._names.get(name)
@@ -172,7 +181,11 @@ class Trust:
             keys: Public keys.
             until_ms: When the proof is to be made anew.
         """
-        proven = Delegation(tuple(sorted({key.hex() for key in keys})))
+        now_proven = tuple(sorted({key.hex() for key in keys}))
+        before = self._domains.get(vendor)
+        if before is not None and before[0].keys == now_proven and before[1] == until_ms:
+            return
+        proven = Delegation(now_proven)
         proven.check("")
         self._domains[vendor] = (proven, until_ms)
         self.changed = True
@@ -371,21 +384,27 @@ class Trust:
 
     def to_wire(self) -> bytes:
         """Return all that was seen; the standing of roots and keys is read from the tree again."""
-        return pack(
+        return self.keeping()()
+
+    def keeping(self) -> Callable[[], bytes]:
+        """Return what makes :meth:`to_wire` of this moment: it takes long, and may run in another thread."""
+        names, keys, domains, evidence = dict(self._names), dict(self._keys_seen), dict(self._domains), self.evidence
+        head = {
+            "format": _WIRE,
+            "pin": self.pin or b"",
+            "registry": self.registry,
+            "root": list(self._root_seen or ()),
+            "checkpoint": list(self._checkpoint or ()),
+        }
+        return lambda: pack(
             {
-                "format": _WIRE,
-                "pin": self.pin or b"",
-                "registry": self.registry,
-                "root": list(self._root_seen or ()),
-                "checkpoint": list(self._checkpoint or ()),
-                "keys": {vendor: list(seen) for vendor, seen in self._keys_seen.items()},
-                "names": {name: list(seen) for name, seen in self._names.items()},
-                "domains": {
-                    vendor: [proven.payload(), until_ms] for vendor, (proven, until_ms) in self._domains.items()
-                },
+                **head,
+                "keys": {vendor: list(seen) for vendor, seen in keys.items()},
+                "names": {name: list(seen) for name, seen in names.items()},
+                "domains": {vendor: [proven.payload(), until_ms] for vendor, (proven, until_ms) in domains.items()},
                 "evidence": [
                     [item.reason, item.subject, item.what, item.time_ms, item.known, list(item.lines)]
-                    for item in self._evidence
+                    for item in evidence
                 ],
             }
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
-from osiris_mesh.codec import Limits, pack, unpack
+import msgspec
+
 from osiris_mesh.errors import RemoteProtocolError
 from osiris_mesh.registry.layout import CONFIG, NAMES, NO_VENDOR, ROOT, name_at, vendor_at
 from osiris_mesh.registry.record import Record
@@ -17,12 +17,12 @@ __all__ = ["Entry", "Listed", "ProvenLines", "entries_from_wire", "entries_to_wi
 
 _MAX_PROVEN: Final = 262_144
 _SHOWN: Final = 160
-_LIMITS: Final = Limits(size=1 << 28, depth=6, count=1 << 20)
+_MAX_KEPT: Final = 1 << 28
+_DIGEST: Final = 32
 _WIRE: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True, gc=False):
     """A name in a list.
 
     Attributes:
@@ -40,8 +40,7 @@ class Listed:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A file of the tree as it was verified.
 
     Attributes:
@@ -96,9 +95,25 @@ def listed(record: Record) -> Listed:
     )
 
 
+class _Row(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An entry as it is kept: an array, which ends after ``tag`` where the file is no name's."""
+
+    path: str
+    digest: bytes
+    tag: str
+    version: str | None = None
+    deprecated: bool = False
+    description: str = ""
+    sequence: int = 0
+
+
+_decoder: Final = msgspec.msgpack.Decoder(tuple[int, list[_Row]])
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
 def entries_to_wire(entries: Mapping[str, Entry]) -> bytes:
     """Return entries for keeping."""
-    return pack([_WIRE, [_row(path, entry) for path, entry in entries.items()]])
+    return _encoder.encode((_WIRE, [_row(path, entry) for path, entry in entries.items()]))
 
 
 def entries_from_wire(data: bytes) -> dict[str, Entry]:
@@ -107,32 +122,27 @@ def entries_from_wire(data: bytes) -> dict[str, Entry]:
     Raises:
         RemoteProtocolError: It is something else.
     """
-    value = unpack(data, _LIMITS)
+    if len(data) > _MAX_KEPT:
+        raise RemoteProtocolError(f"what was kept of a registry's files has {len(data)} bytes, more than {_MAX_KEPT}")
     try:
-        version, rows = value
-        if version != _WIRE:
-            raise RemoteProtocolError("what was kept of a registry's files has another format")
-        return dict(_entry(row) for row in rows)
-    except (TypeError, ValueError) as error:
+        version, rows = _decoder.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"what was kept of a registry's files is damaged: {type(error).__name__}") from None
+    if version != _WIRE or any(len(row.digest) != _DIGEST for row in rows):
+        raise RemoteProtocolError("what was kept of a registry's files has another format")
+    return {row.path: _entry(row) for row in rows}
 
 
-def _row(path: str, entry: Entry) -> list[Any]:
+def _row(path: str, entry: Entry) -> _Row:
     shown = entry.listed
     if shown is None:
-        return [path, entry.digest, entry.tag]
-    return [path, entry.digest, entry.tag, shown.version, shown.deprecated, shown.description, shown.sequence]
+        return _Row(path, entry.digest, entry.tag)
+    return _Row(path, entry.digest, entry.tag, shown.version, shown.deprecated, shown.description, shown.sequence)
 
 
-def _entry(row: Iterable[Any]) -> tuple[str, Entry]:
-    path, digest, tag, *rest = row
-    if type(path) is not str or type(digest) is not bytes or len(digest) != 32 or type(tag) is not str:
-        raise TypeError("not a file")
-    if not rest:
-        return path, Entry(digest, tag)
-    version, deprecated, description, sequence = rest
+def _entry(row: _Row) -> Entry:
+    if row.version is None:
+        return Entry(row.digest, row.tag)
     # Not parsed again: it was when it was verified, and a hundred thousand of them are waited for.
-    name = path.removeprefix(NAMES).removeprefix(f"{NO_VENDOR}/").removesuffix(".jsonl")
-    if (type(version), type(deprecated), type(description), type(sequence)) != (str, bool, str, int):
-        raise TypeError("not a name")
-    return path, Entry(digest, tag, Listed(name, version, deprecated, description, sequence))
+    name = row.path.removeprefix(NAMES).removeprefix(f"{NO_VENDOR}/").removesuffix(".jsonl")
+    return Entry(row.digest, row.tag, Listed(name, row.version, row.deprecated, row.description, row.sequence))

@@ -6,8 +6,9 @@ believe. What would not be believed afterwards is not written.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -17,6 +18,7 @@ from osiris_mesh.function.name import FunctionName
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.registry.believed_tree import BelievedTree, is_whole
 from osiris_mesh.registry.checkpoint import Checkpoint, Config, root_of
+from osiris_mesh.registry.domain_proofs import Domains
 from osiris_mesh.registry.history import join_lines, read_lines
 from osiris_mesh.registry.keys import KeysStanding
 from osiris_mesh.registry.layout import CHECKPOINT, CONFIG, NO_VENDOR, ROOT, keys_path, name_at, path_of, vendor_at
@@ -78,8 +80,17 @@ class WritableTree(BelievedTree):
         mirror: See there.
     """
 
-    def __init__(self, tree: Tree, trust: Trust, clock: Clock, *, checkpoint_key: KeyPair | None, mirror: bool) -> None:
-        super().__init__(tree, trust, clock, mirror=mirror)
+    def __init__(
+        self,
+        tree: Tree,
+        trust: Trust,
+        clock: Clock,
+        *,
+        checkpoint_key: KeyPair | None,
+        mirror: bool,
+        domains: Domains | None = None,
+    ) -> None:
+        super().__init__(tree, trust, clock, mirror=mirror, domains=domains)
         self._checkpoint_key = checkpoint_key
 
     async def publish(
@@ -286,7 +297,7 @@ class WritableTree(BelievedTree):
             await edit(draft)
             if draft.edits:
                 await self._check_signer(draft, signer)
-                self._seal(draft, signer, create.id if create else self.trust.registry)
+                await self._seal(draft, signer, create.id if create else self.trust.registry)
             return draft.edits
 
         async with self._lock:
@@ -333,16 +344,18 @@ class WritableTree(BelievedTree):
                 reason="threshold",
             )
 
-    def _seal(self, draft: _Draft, signer: KeyPair, registry: str) -> None:
+    async def _seal(self, draft: _Draft, signer: KeyPair, registry: str) -> None:
         for path, data in draft.edits.items():
             if path != CHECKPOINT:
                 draft.entries[path] = Entry(sha256(data).digest())
         now_ms = self._now_ms()
+        digests = {path: entry.digest for path, entry in draft.entries.items()}
+        root = await asyncio.to_thread(root_of, digests)
         statement = sign(
             Checkpoint(
                 registry=registry,
                 sequence=draft.before.sequence + 1 if draft.before else 1,
-                root=root_of({path: entry.digest for path, entry in draft.entries.items()}).hex(),
+                root=root.hex(),
                 files=len(draft.entries),
                 time_ms=now_ms,
                 expires_ms=now_ms + CHECKPOINT_TTL_MS,
@@ -363,9 +376,10 @@ class WritableTree(BelievedTree):
         for path, data in draft.edits.items():
             if path in draft.entries:
                 shown = await self._shown(after, path, Blob(data, tag))
-                draft.entries[path] = replace(draft.entries[path], listed=shown)
+                before = draft.entries[path]
+                draft.entries[path] = Entry(before.digest, before.tag, shown)
         self._failed = None
-        self._adopt(draft.entries)
+        await self._adopt(draft.entries)
 
 
 class _Overlaid:
