@@ -70,8 +70,18 @@ class Controller:
 
         Raises:
             OsirisError: What the controller answered, or that it does not.
+            Unavailable: It is older, or newer, than this command, and has no such method.
         """
-        answer: dict[str, Any] = self.mesh.request(method, body or {}, timeout=timeout)
+        try:
+            answer: dict[str, Any] = self.mesh.request(method, body or {}, timeout=timeout)
+        except Denied as error:
+            if error.details.get("method") != method:
+                raise
+            raise Unavailable(
+                f"the controller of {self.home.path} runs another version than this command: it has no {method}",
+                fix="start it anew, with this version: osiris-mesh restart",
+                maybe=False,
+            ) from None
         return answer
 
     def messages(self, method: str, body: dict[str, Any], *, timeout: float | None = None) -> Iterator[bytes]:

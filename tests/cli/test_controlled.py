@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from osiris_mesh.errors import CheckFailed, Conflict, FunctionError, NotFound, Unavailable
+from osiris_mesh.errors import CheckFailed, Conflict, Denied, FunctionError, NotFound, Unavailable
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.identity.home import Home
@@ -156,6 +156,20 @@ def test_status_for_people_and_programs(line: Line) -> None:
     assert "grace" in shown
     assert "leader   grace" in shown or "leader     grace" in shown
     assert "height 7" in shown
+
+
+def test_a_controller_of_another_version_is_to_be_restarted(line: Line) -> None:
+    def deny(_body: dict[str, Any]) -> dict[str, Any]:
+        raise Denied("no permission config.write")
+
+    with FakeController(Home(line.home), {"node.status": deny}):
+        older = line("sync")
+        own = line("status")
+    assert older.code == 6
+    assert "another version" in older.err
+    assert "osiris-mesh restart" in older.err
+    assert own.code == 5
+    assert "restart" not in own.err
 
 
 def test_status_names_every_address_the_node_answers_at(line: Line) -> None:
