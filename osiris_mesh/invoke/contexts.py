@@ -138,9 +138,12 @@ class Contexts:
                 if texts and not any(texts):
                     return ""
         found = self.of(caller, headers)
-        if found == NOTHING and caller.audience is Audience.FUNCTION and not self._serving(caller):
-            raise _idle(name)
-        return _onward(found, name)
+        try:
+            return _onward(found, name)
+        except Denied as error:
+            if caller.audience is not Audience.FUNCTION:
+                raise
+            raise _of_instance(error, name, len(set(self._serving(caller)))) from None
 
     def _begins(self, caller: Caller) -> Context:
         if caller.audience is Audience.CLIENT:
@@ -157,9 +160,16 @@ class Contexts:
         return FULL
 
 
-def _idle(name: str) -> Denied:
+def _of_instance(refused: Denied, name: str, contexts: int) -> Denied:
+    """Return a refusal that says so if it is about what else the instance does, or does not."""
+    if contexts == 1:
+        return refused
+    rule = refused.details["rule"]
+    if contexts:
+        fix = f"its instance works on calls in {contexts} contexts; keep them apart: osiris-mesh deploy --concurrency 1"
+        return Denied(refused.what, fix=fix, rule=rule)
     return Denied(
         f"the security context refuses the call: {name} was called by an instance that works on no call",
         fix="call functions from inside a call, not while a module is imported or after the call has ended",
-        rule="functions",
+        rule=rule,
     )

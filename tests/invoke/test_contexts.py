@@ -54,8 +54,13 @@ def test_an_instance_that_serves_several_has_what_they_have_in_common():
     inner = contexts(serving=["full; functions=t/*", "", "full; functions=*/f"])
     assert inner.check(FUNCTION, {}, "t/f")
     for name in ("t/g", "u/f"):
-        with pytest.raises(Denied):
+        with pytest.raises(Denied) as caught:
             inner.check(FUNCTION, {}, name)
+        assert caught.value.details["rule"] == "functions"
+        assert "works on calls in 3 contexts" in caught.value.fix
+    with pytest.raises(Denied) as caught:
+        contexts(serving=["full; functions=t/*"] * 2).check(FUNCTION, {}, "u/f")
+    assert "works on" not in caught.value.fix
 
 
 def test_a_token_reaches_what_both_it_and_its_owner_may():
