@@ -26,6 +26,8 @@ from osiris_mesh.node.options import write_private
 from osiris_mesh.registry.asking import Asker
 from osiris_mesh.registry.breaker import Breakers
 from osiris_mesh.registry.context import FULL, Context
+from osiris_mesh.registry.domain import Proof
+from osiris_mesh.registry.domain_proofs import Ask, DomainProofs
 from osiris_mesh.registry.federation import Federation, Route
 from osiris_mesh.registry.ledger_view import file_answer, paths_answer
 from osiris_mesh.registry.memory import Memory
@@ -59,13 +61,20 @@ class _Open:
         entry: As the roster has it.
         registry: It.
         keeper: Keeps it in step.
-        task: That, running.
+        domains: Asks its vendors' domains.
+        task: The keeper, running.
     """
 
     entry: Entry
     registry: Registry
     keeper: Keeper
+    domains: DomainProofs
     task: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """End its asking and close its tree."""
+        await self.domains.close()
+        await self.registry.close()
 
 
 class Registries:
@@ -78,6 +87,7 @@ class Registries:
         settings: Times and bounds.
         clock: Time.
         rng: Jitter and turns.
+        ask_domain: Asks a vendor's domain which keys are its; None: over DNS and HTTPS.
 
     Attributes:
         resolver: Resolves names through them.
@@ -94,7 +104,9 @@ class Registries:
         settings: RegistrySettings,
         clock: Clock,
         rng: random.Random,
+        ask_domain: Ask | None = None,
     ) -> None:
+        self._ask_domain = ask_domain
         self._file = folder / "registries.json"
         self._folder = folder / "registry"
         self._ledger = ledger
@@ -171,7 +183,7 @@ class Registries:
         """Write down what was seen, and close everything."""
         await self.resolver.close()
         for each in self._open.values():
-            await each.registry.close()
+            await each.close()
         await self._memory.close()
 
     async def _opened(self, entry: Entry) -> _Open:
@@ -200,7 +212,8 @@ class Registries:
                 fix=f"osiris-mesh registry remove {entry.name}, and add it anew with its pin",
                 reason="pin",
             )
-        registry = Registry(tree, trust, self._clock)
+        domains = DomainProofs(self._domain, self._clock, lambda: keeper.fetch())  # noqa: PLW0108 - made below
+        registry = Registry(tree, trust, self._clock, domains=domains)
         await restore(registry, self._memory)
         keeper = Keeper(
             registry,
@@ -210,7 +223,14 @@ class Registries:
             clock=self._clock,
             rng=self._rng,
         )
-        return _Open(entry, registry, keeper)
+        return _Open(entry, registry, keeper, domains)
+
+    async def _domain(self, vendor: str, keys: frozenset[bytes]) -> Proof:
+        if self._ask_domain is None:
+            from osiris_mesh.registry.domain_fetch import DomainFetch, system_texts  # noqa: PLC0415 - seldom needed
+
+            self._ask_domain = DomainFetch(self._clock, system_texts()).ask
+        return await self._ask_domain(vendor, keys)
 
     def _keep(self, each: _Open) -> None:
         each.task = asyncio.get_running_loop().create_task(each.keeper.run(), name=f"registry {each.entry.name}")
@@ -257,10 +277,10 @@ class Registries:
                 async with asyncio.timeout(_ADD_S):
                     await made.keeper.once()
             except TimeoutError:
-                await made.registry.close()
+                await made.close()
                 raise Unavailable(f"{entry.url} was not fetched in {_ADD_S:g} s", maybe=False) from None
             except BaseException:
-                await made.registry.close()
+                await made.close()
                 raise
             self._roster, self._open[entry.name] = roster, made
             self._save()
@@ -282,7 +302,7 @@ class Registries:
             self._use()
             if gone is not None:
                 await self._end(gone)
-                await gone.registry.close()
+                await gone.close()
             await self._memory.forget_trust(name)
             await asyncio.to_thread(shutil.rmtree, self._folder / "trees" / name, ignore_errors=True)
 
