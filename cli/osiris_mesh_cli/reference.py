@@ -44,8 +44,9 @@ _SETTINGS_HEAD: Final = """\
 Recorded in the ledger, the same on every node, in force as soon as they are: `osiris-mesh config set KEY VALUE`,
 `config get`, `config reset`, `config list`. It takes the permission `config.write`. A value that can't be understood is
 refused before it is signed, and again where its entry is applied. One that is in the ledger all the same stops
-nothing: a node goes on with the last value it could read, or the default, publishes
-`setting.unreadable`, and `config list` says why.
+nothing: whatever was set before, every node goes by the default instead, `registry.context` by `pure`,
+`registry.allow_networks` by none, and a webhook whose URL or events can't be read gets nothing. A node that meets
+such a value publishes `setting.unreadable`, and `config list` says why and what holds.
 
 | key | kind | default | what it does | example |
 |---|---|---|---|---|

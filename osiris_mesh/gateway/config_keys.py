@@ -57,6 +57,7 @@ class Key:
         means: What it does.
         example: A value.
         parse: Reads a value; raises :class:`UsageError`.
+        closed: What holds where the set value can't be read, because it was set to limit something; None: the default.
     """
 
     key: str
@@ -65,6 +66,15 @@ class Key:
     means: str
     example: str
     parse: Callable[[str], Any]
+    closed: str | None = None
+
+    def otherwise(self, key: str) -> str:
+        """Return the text that holds where the one set for ``key`` can't be read; empty if there is none."""
+        return self.default_of(key) if self.closed is None else self.closed
+
+    def default_of(self, key: str) -> str:
+        """Return what holds of ``key``, one of this family, while it is not set."""
+        return DEFAULT_RULES.get(key.removeprefix("alert."), "") if key.startswith("alert.") else self.default
 
     def covers(self, key: str) -> bool:
         """Say whether ``key`` is this one."""
@@ -205,6 +215,7 @@ KEYS: Final = (
         "What calls of this mesh may reach at most: pure, controlled or full, with patterns (docs/providers.md).",
         "controlled; functions=acme.com/*/*; trusted=acme",
         _context,
+        closed="pure",
     ),
     Key(
         "registry.allow_networks",
@@ -213,6 +224,7 @@ KEYS: Final = (
         "Networks that providers of records may be in though they are not public: CIDR, or loopback; comma-separated.",
         "10.0.0.0/8",
         _networks,
+        closed="",
     ),
     Key("log.level", "level", "info", "What every node logs from: debug, info, warning or error.", "debug", _level),
     Key(
@@ -295,23 +307,23 @@ def listing(settings: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return every setting for people and programs: those set, and the known ones that are not.
 
     Each is a map with ``key``, ``value`` (as written; the default where it is not set), ``default``, ``is_set``,
-    ``kind``, ``means``, and ``problem`` (why a set value has no effect, else empty).
+    ``kind``, ``means``, and ``problem`` (why a set value has no effect and what holds instead, else empty).
     """
-    defaults = {f"alert.{name}": text for name, text in DEFAULT_RULES.items()}
+    defaults = {f"alert.{name}" for name in DEFAULT_RULES}
     keys = sorted({*settings, *defaults, *(one.key for one in KEYS if "<" not in one.key)})
-    return [_row(key, settings.get(key), defaults.get(key)) for key in keys]
+    return [_row(key, settings.get(key)) for key in keys]
 
 
-def _row(key: str, value: str | None, default: str | None) -> dict[str, Any]:
+def _row(key: str, value: str | None) -> dict[str, Any]:
     found = known(key)
     problem = ""
     if value is not None:
         try:
             check(key, value)
         except UsageError as error:
-            problem = error.what
-    if default is None:
-        default = found.default if found else ""
+            holds = found.otherwise(key) if found else ""
+            problem = error.what + (f"; what holds is {holds or 'none'}" if found else "")
+    default = found.default_of(key) if found else ""
     return {
         "key": key,
         "value": default if value is None else value,
@@ -339,16 +351,20 @@ class Webhook:
 
 
 def webhooks(settings: Mapping[str, str]) -> dict[str, Webhook]:
-    """Return the webhooks by name: those with a URL that can be read; 32 at most, the first by name."""
+    """Return the webhooks by name: those whose URL and events can be read; 32 at most, the first by name.
+
+    One whose events can't be read gets none, rather than all.
+    """
     found: dict[str, Webhook] = {}
     for key in sorted(settings):
         name = key.removeprefix("webhook.").removesuffix(".url")
         if key == f"webhook.{name}.url" and "." not in name and len(found) < MAX_WEBHOOKS:
             try:
                 target = Target.parse(settings[key])
+                patterns = _patterns(settings.get(f"webhook.{name}.events", "*"))
             except UsageError:
                 continue
-            found[name] = Webhook(name, target, read(settings, f"webhook.{name}.events"))
+            found[name] = Webhook(name, target, patterns)
     return found
 
 

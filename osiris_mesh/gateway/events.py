@@ -74,8 +74,8 @@ EVENTS: Final[Mapping[str, Kind]] = {
     ),
     "setting.unreadable": Kind(
         "node",
-        "A setting has a value this node can't read; what held before holds.",
-        ("key", "why", "kept"),
+        "A setting has a value this node can't read; what holds instead is the default, or what allows least.",
+        ("key", "why", "holds"),
     ),
     "alert.firing": Kind("node", "An alert rule holds.", ("alert", "rule", "figure", "subject", "value")),
     "alert.resolved": Kind(

@@ -1,7 +1,8 @@
-"""The settings a node goes by: each value read once when it changes, the last good one if the new one can't be. A core.
+"""The settings a node goes by: each value read once when it changes, and what holds where one can't be read. A core.
 
 Faces and ledger check what is set, but a chain may hold what an older or newer version took. Such a value stops
-nothing: the node goes on with what it could read last, or the default, and says so.
+nothing. What holds instead is told by the key alone, never by what this node read before, so that every node of one
+version goes by the same whatever it lived through: the default, or, for a key that limits, what allows least.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ class Unreadable:
     Attributes:
         key: The setting.
         why: What is wrong with it.
-        kept: The text that holds instead; None: the default does.
+        holds: The text that holds instead; empty: none.
     """
 
     key: str
     why: str
-    kept: str | None
+    holds: str
 
 
 class InForce:
-    """What holds of the mesh's settings on this node."""
+    """What holds of the mesh's settings on this node; it remembers only what it has read, and what it told of."""
 
     def __init__(self) -> None:
         self._set: dict[str, str] = {}
@@ -47,24 +48,27 @@ class InForce:
             settings: Values by key, as the ledger has them.
 
         Returns:
-            The known ones by key, each with a text that can be read; and those that changed to one that can't.
+            The known ones by key, each with a text that can be read, without those whose default holds; and those
+            that changed to one that can't be read.
         """
         before, self._set = self._set, dict(settings)
         good: dict[str, str] = {}
         unreadable: list[Unreadable] = []
         for key, text in self._set.items():
-            kept = self._good.get(key)
             if before.get(key) == text:
-                why = ""
-            else:
-                known, why = _read(key, text)
-                if not known:
-                    continue
-                kept = kept if why else text
-            if why:
-                unreadable.append(Unreadable(key, why[:_MAX_WHY], kept))
-            if kept is not None:
-                good[key] = kept
+                if key in self._good:
+                    good[key] = self._good[key]
+                continue
+            known = config_keys.known(key)
+            if known is None:
+                continue
+            why = _why_not(known, text)
+            if not why:
+                good[key] = text
+                continue
+            unreadable.append(Unreadable(key, why[:_MAX_WHY], known.otherwise(key)))
+            if known.closed is not None:
+                good[key] = known.closed
         self._good = good
         return dict(good), unreadable
 
@@ -74,15 +78,14 @@ class Held:
 
     Args:
         key: The setting.
-        default: What it is while it is not set.
+        default: What it is while it is not set, or can't be read and the key says nothing else.
     """
 
-    __slots__ = ("_default", "_in_force", "_key", "_text", "_value")
+    __slots__ = ("_default", "_key", "_text", "_value")
 
     def __init__(self, key: str, default: Any) -> None:
         self._key = key
         self._default = default
-        self._in_force = InForce()
         self._text: str | None = None
         self._value = default
 
@@ -91,20 +94,17 @@ class Held:
         text = settings.get(self._key)
         if text != self._text:
             self._text = text
-            good, _ = self._in_force.take({} if text is None else {self._key: text})
+            good, _ = InForce().take({} if text is None else {self._key: text})
             self._value = config_keys.read(good, self._key) if self._key in good else self._default
         return self._value
 
 
-def _read(key: str, text: str) -> tuple[bool, str]:
-    """Say whether the key is known, and why its text can't be read, if it can't."""
-    known = config_keys.known(key)
-    if known is None:
-        return False, ""
+def _why_not(known: config_keys.Key, text: str) -> str:
+    """Say why a text can't be read; empty if it can."""
     try:
         known.parse(text)
     except UsageError as error:
-        return True, error.what
+        return error.what
     except Exception as error:  # noqa: BLE001 - a defect in one setting's reader must not take a node down
-        return True, f"{type(error).__name__}: {error}"
-    return True, ""
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -153,13 +153,13 @@ class Hooks:
         self._publish([Event("deploy.failed", fields)])
 
     def _configure(self, settings: Mapping[str, str]) -> None:
-        """Go by the settings as they are now; what can't be read, or used, leaves what held before."""
+        """Go by the settings as they are now; where one can't be read, by what its key says instead."""
         self._settings = dict(settings)
         in_force, unreadable = self._in_force.take(self._settings)
         self.in_force = in_force
         for one in unreadable:
-            _log.warning("the setting %s can't be read, and what held before it holds: %s", one.key, one.why)
-            self._publish([Event("setting.unreadable", {"key": one.key, "why": one.why, "kept": one.kept or ""})])
+            _log.warning("the setting %s can't be read, and %r holds: %s", one.key, one.holds, one.why)
+            self._publish([Event("setting.unreadable", {"key": one.key, "why": one.why, "holds": one.holds})])
         for part in (self._set_webhooks, self._set_rules, self._set_retries, self._set_log_level):
             try:
                 part(in_force)
@@ -167,7 +167,9 @@ class Hooks:
                 _log.exception("settings could not be put in force")
 
     def _set_webhooks(self, settings: Mapping[str, str]) -> None:
-        self.webhooks.configure(config_keys.webhooks(settings))
+        # As they are set: without its events a webhook in force would get all of them.
+        del settings
+        self.webhooks.configure(config_keys.webhooks(self._settings or {}))
 
     def _set_rules(self, settings: Mapping[str, str]) -> None:
         self._tell(self._alerts.set_rules(config_keys.alert_rules(settings), self._clock.monotonic()))

@@ -16,10 +16,14 @@ from osiris_mesh.errors import UsageError
 from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.config_keys import KEYS
 from osiris_mesh.gateway.in_force import Held, InForce
+from osiris_mesh.invoke.contexts import Contexts
 from osiris_mesh.ledger import kinds
 from osiris_mesh.ledger.outcome import Refused
+from osiris_mesh.ledger.principal import NOBODY
 from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY, refusal
+from osiris_mesh.link import Audience, Caller
 from osiris_mesh.node.hooks import Hooks
+from osiris_mesh.registry.context import Level, parse
 from osiris_mesh.settings import Settings
 
 NASTY = (
@@ -102,10 +106,10 @@ def test_a_hostile_value_is_read_or_refused_and_nothing_else(key: str, value: st
     if fits:
         assert (good, unreadable) == ({key: value}, [])
     else:
-        assert good == {key: known.example}
-        assert [(one.key, one.kept) for one in unreadable] == [(key, known.example)]
+        assert good == ({} if known.closed is None else {key: known.closed})
+        assert [(one.key, one.holds) for one in unreadable] == [(key, known.otherwise(key))]
         assert in_force.take({key: value}) == (good, []), "told once"
-        assert InForce().take({key: value})[0] == {}, "a node that never read a good one has the default"
+        assert InForce().take({key: value})[0] == good, "a node that starts with it goes by the same"
     assert in_force.take({}) == ({}, [])
 
 
@@ -148,7 +152,8 @@ def test_keys_no_level_knows_take_any_text() -> None:
 @given(st.sampled_from(names()), st.text(max_size=60))
 def test_any_text_at_any_key(key: str, value: str) -> None:
     good, unreadable = InForce().take({key: value})
-    assert (key in good) == (not unreadable)
+    known = config_keys.find(key)
+    assert good == ({key: value} if not unreadable else {} if known.closed is None else {key: known.closed})
 
 
 def test_what_a_reader_trips_over_is_no_readers_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +171,54 @@ def test_one_setting_held() -> None:
     held = Held("http.streams_per_bearer", 16)
     assert held.of({}) == 16
     assert held.of({"http.streams_per_bearer": "3"}) == 3
-    assert held.of({"http.streams_per_bearer": "many"}) == 3
+    assert held.of({"http.streams_per_bearer": "many"}) == 16
     assert held.of({"http.streams_per_bearer": "4"}) == 4
     assert held.of({}) == 16
+
+
+@pytest.mark.parametrize("before", [{}, {"registry.context": "full", "registry.allow_networks": "10.0.0.0/8"}])
+@pytest.mark.parametrize("value", ["purr", "controlled, functions=a/*", "10.0.0.0/99", "\x00", ""])
+def test_what_limits_allows_least_where_it_cannot_be_read(before: dict[str, str], value: str) -> None:
+    context, networks = Held("registry.context", ""), Held("registry.allow_networks", ())
+    context.of(before)
+    networks.of(before)
+    now = {"registry.context": value, "registry.allow_networks": value or "nowhere"}
+    assert parse(context.of(now)).level is Level.PURE
+    assert networks.of(now) == ()
+    assert context.of({}) == ""
+
+
+class Serves:
+    """Nothing is served."""
+
+    def __call__(self, _caller: Any) -> list[str]:
+        return []
+
+
+def test_calls_of_a_mesh_whose_context_cannot_be_read_reach_nothing_global() -> None:
+    limit = Held("registry.context", "")
+    contexts = Contexts(
+        principal=lambda _key: NOBODY, mesh=lambda: str(limit.of({"registry.context": "purr"})), serving=Serves()
+    )
+    caller = Caller(b"", "", Audience.LOCAL)
+    assert contexts.of(caller, {}).level is Level.PURE
+    assert contexts.check(caller, {}, "math/add") == "pure"
+
+
+def test_a_webhook_whose_events_cannot_be_read_gets_none() -> None:
+    url = {"webhook.ops.url": "https://a.example/"}
+    assert list(config_keys.webhooks(url)) == ["ops"]
+    assert config_keys.webhooks(url | {"webhook.ops.events": "no such event"}) == {}
+
+
+def test_the_list_says_what_holds() -> None:
+    said = {"registry.context": "purr", "max_retries": "many", "alert.error-rate": "x", "webhook.a.url": "y"}
+    rows = {row["key"]: row["problem"] for row in config_keys.listing(said)}
+    assert rows["registry.context"].endswith("; what holds is pure")
+    assert rows["max_retries"].endswith("; what holds is 2")
+    assert rows["alert.error-rate"].endswith("; what holds is function.error_rate > 10% for 1m")
+    assert rows["webhook.a.url"].endswith("; what holds is none")
+    assert rows["log.level"] == ""
 
 
 class Node:
@@ -195,8 +245,8 @@ def test_a_node_outlives_every_hostile_value_and_says_so() -> None:
         hooks._configure(dict.fromkeys(names(), value))
         assert 1 <= node.functions.invoker.attempts <= 11
     hooks._configure({"max_retries": "many", "log.level": "loud"})
-    assert node.functions.invoker.attempts == 8
-    assert levels == ["debug"]
+    assert node.functions.invoker.attempts == 3
+    assert levels == ["debug", ""]
     told = hooks.bus.history(("setting.unreadable",))
     assert {event.fields["key"] for event in told} == set(names())
     hooks._configure({})
