@@ -28,7 +28,7 @@ from osiris_mesh.registry.listing import INDEX, check_files, digest_of, is_path,
 from osiris_mesh.registry.tree import Blob, Reader, Tagged, Tree
 from osiris_mesh.registry.tree_http import MAX_BATCH, MOVED, Batch, Taken, listed_digest
 
-__all__ = ["LINES", "TREE", "RegistryFiles", "TreeRoutes"]
+__all__ = ["LINES", "TREE", "RegistryFiles", "TreeRoutes", "path_asked"]
 
 TREE: Final = "/v1/registry/tree"
 LINES: Final = "application/x-ndjson"
@@ -119,8 +119,12 @@ class RegistryFiles:
             self._index, self._etag = data, digest_of(data)
         self._digests, self._made = found, made
 
-    async def publish(self, batch: Batch) -> Taken:
+    async def publish(self, batch: Batch, through: Tree | None = None) -> Taken:
         """Publish, if everything that was read for it is as it was.
+
+        Args:
+            batch: What is published.
+            through: The same tree with somebody's right to write; None: the tree's own.
 
         Raises:
             UsageError: A path is no place of a registry's tree, something is too large, or ``expected`` lacks a path.
@@ -148,7 +152,7 @@ class RegistryFiles:
                     raise _moved(f"the list of {prefix}")
             return batch.files
 
-        await self._tree.publish(change, batch.message)
+        await (through or self._tree).publish(change, batch.message)
         async with self._making:
             await self._make()
             return Taken(self._etag)
@@ -159,27 +163,36 @@ class TreeRoutes:
 
     Args:
         files: Returns what serves the registry of a controller, from a request; None: it serves none.
+        writer: Returns the tree with the right to write of whoever asks; None: the tree's own right is used.
     """
 
-    def __init__(self, files: Callable[[Ask], RegistryFiles | None]) -> None:
+    def __init__(
+        self, files: Callable[[Ask], RegistryFiles | None], writer: Callable[[Ask], Tree] | None = None
+    ) -> None:
         self._files = files
+        self._writer = writer
 
     async def get(self, ask: Ask) -> Output:
         """Return a file of the tree, or 304 if it is what the asker has."""
-        names = ask.names
-        folders = [part for part in (names.get("vendor"), names.get("namespace")) if part is not None]
-        path = "/".join(["ns", *folders, names["file"]] if folders else [names["file"]])
-        return await self._of(ask).file(path, ask.request.headers.get("If-None-Match", ""))
+        return await self._of(ask).file(path_asked(ask), ask.request.headers.get("If-None-Match", ""))
 
     async def put(self, ask: Ask) -> Taken:
         """Publish to the tree, all of it or nothing."""
-        return await self._of(ask).publish(ask.body)
+        through = self._writer(ask) if self._writer is not None else None
+        return await self._of(ask).publish(ask.body, through)
 
     def _of(self, ask: Ask) -> RegistryFiles:
         files = self._files(ask)
         if files is None:
             raise NotFound("this controller serves no registry", fix="ask one that does")
         return files
+
+
+def path_asked(ask: Ask) -> str:
+    """Return the path in the tree that a request of one of these routes is about."""
+    names = ask.names
+    folders = [part for part in (names.get("vendor"), names.get("namespace")) if part is not None]
+    return "/".join(["ns", *folders, names["file"]] if folders else [names["file"]])
 
 
 def _is_place(path: str) -> bool:

@@ -111,22 +111,32 @@ class RegistryMethods:
         self._discover = discover
         self._mesh_context = mesh_context
         self._clock = clock
-        for name, method in (
-            ("add", self._add),
-            ("remove", self._remove),
-            ("order", self._order),
-            ("list", self._list),
-            ("sync", self._sync),
-            ("resolve", self._resolve),
-            ("show", self._show),
-            ("find", self._find),
-            ("evidence", self._evidence),
-            ("file", self._file),
-            ("paths", self._paths),
-            ("usage", self._usage),
-            ("discover", self._discovered),
-        ):
+        self._methods: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "add": self._add,
+            "remove": self._remove,
+            "order": self._order,
+            "list": self._list,
+            "sync": self._sync,
+            "resolve": self._resolve,
+            "show": self._show,
+            "find": self._find,
+            "evidence": self._evidence,
+            "file": self._file,
+            "paths": self._paths,
+            "usage": self._usage,
+            "discover": self._discovered,
+        }
+        for name, method in self._methods.items():
             router.unary(f"registry.{name}", _packed(method), allow=Audience.LOCAL)
+
+    async def ask(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one of these methods for another face; who may ask is that face's to say.
+
+        Args:
+            method: Its name behind ``registry.``.
+            body: What it takes.
+        """
+        return await self._methods[method](body)
 
     async def _add(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from osiris_mesh.clock import Clock
@@ -15,7 +16,7 @@ from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.gateway.registry_methods import RegistryMethods
 from osiris_mesh.invoke.outside import Outside, Used
 from osiris_mesh.invoke.state_view import StateView
-from osiris_mesh.link import Links, Router
+from osiris_mesh.link import Audience, Links, Request, Router
 from osiris_mesh.node.registries import Registries
 from osiris_mesh.registry.context import FULL, Context, parse
 from osiris_mesh.registry.guard import Guard
@@ -25,6 +26,7 @@ from osiris_mesh.registry.opening import secret_of
 from osiris_mesh.registry.providers.credentials import Credential, Credentials
 from osiris_mesh.registry.providers.endpoint import Discovery, Endpoint, Endpoints
 from osiris_mesh.registry.record import Provider
+from osiris_mesh.registry.region_peers import METHOD as PEEK
 from osiris_mesh.registry.reputation import Reputation
 from osiris_mesh.registry.resolution import Resolution
 
@@ -55,7 +57,10 @@ class Beyond:
         registries: The node's registries.
         outside: Calls what only they know; for the invoker.
         metering: What calls of providers amount to.
+        methods: What faces ask; there once it is registered.
     """
+
+    methods: RegistryMethods
 
     def __init__(
         self, controller: Controller, links: Links, contexts: Contexts, clock: Clock, rng: random.Random
@@ -64,7 +69,7 @@ class Beyond:
         self._links = links
         self._clock = clock
         self._rng = rng
-        settings = controller.settings.registry
+        settings = replace(controller.settings.registry, region=controller.options.region)
         self._mesh_context = Held("registry.context", "")
         self._allowed = Held("registry.allow_networks", ())
         self.registries = Registries(
@@ -74,6 +79,8 @@ class Beyond:
             settings=settings,
             clock=clock,
             rng=rng,
+            near=self._near,
+            call=self._ask_peer,
         )
         self._endpoints: Endpoints | None = None
         self._endpoints_for: tuple[str, ...] = ()
@@ -102,7 +109,10 @@ class Beyond:
 
     def register(self, router: Router) -> None:
         """Serve ``registry.*`` and listen to what other members say of providers."""
-        RegistryMethods(router, self.registries, self.metering, self.discover, self.mesh_context, self._clock)
+        self.methods = RegistryMethods(
+            router, self.registries, self.metering, self.discover, self.mesh_context, self._clock
+        )
+        router.unary(PEEK, self._answer_peer, allow=Audience.MEMBER)
         self._node.gossip.on(_TOPIC, self.health.on_news)
 
     def mesh_context(self) -> Context:
@@ -225,6 +235,16 @@ class Beyond:
         places = [place for place in map(place_of, found.providers) if place is not None]
         kept = tuple(Place(host, port, 20, weight, outside=True) for host, port, weight in places)
         return [Service(found.name, str(found.version), found.bound.binding.digest, kept)]
+
+    def _near(self) -> list[str]:
+        return [peer for peer in self.health.near() if self._node.gossip.alive(peer)]
+
+    async def _ask_peer(self, peer: str, body: bytes, deadline: float) -> bytes:
+        link = await self._links.to(peer)
+        return await link.call(PEEK, body, timeout=max(deadline - self._clock.monotonic(), 0.001))
+
+    async def _answer_peer(self, request: Request) -> bytes:
+        return await self.registries.peers.answer(request.body)
 
     # --- within ------------------------------------------------------------------------------------------------------
 

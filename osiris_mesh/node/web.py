@@ -15,6 +15,7 @@ from osiris_mesh.access.watch import Watch
 from osiris_mesh.clock import Clock
 from osiris_mesh.identity.multiaddr import parse_host_port
 from osiris_mesh.node.options import OFF
+from osiris_mesh.registry.tree_ledger import TreeLedger
 
 if TYPE_CHECKING:
     from osiris_mesh.gateway.grpc.server import GrpcServer
@@ -99,6 +100,7 @@ class Web:
 
     def _parts(self) -> Parts:
         from osiris_mesh.gateway.http.parts import Parts  # noqa: PLC0415 - see above
+        from osiris_mesh.gateway.registry_files import RegistryFiles  # noqa: PLC0415 - see above
 
         node = self._node
         settings = node.settings.gateway
@@ -117,6 +119,8 @@ class Web:
             trail=Trail(node.ledger),
             builds=node.builds,
             in_force=lambda: node.hooks.in_force,
+            registries=node.beyond.methods,
+            tree=RegistryFiles(TreeLedger("ledger", node.ledger), self._clock),
             settings=settings,
             clock=self._clock,
             watch=watch,

@@ -28,6 +28,10 @@ EXAMPLES = {
     "role": "x",
     "webhook": "x",
     "alert": "x",
+    "registry": "x",
+    "file": "x",
+    "vendor": "x",
+    "namespace": "x",
 }
 
 

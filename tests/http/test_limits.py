@@ -98,6 +98,8 @@ async def gateway(
         trail=unused,
         builds=Builds(1),
         in_force=lambda: book.state.settings,
+        registries=unused,
+        tree=unused,
         settings=settings,
         clock=SYSTEM,
     )

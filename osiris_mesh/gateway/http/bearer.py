@@ -79,7 +79,7 @@ class Bearer:
 def _demand(principal: Principal, permission: str, name: str) -> None:
     subject = qualified(name.partition("@")[0]) if name else ""
     # A route about functions that names none shows, or checks, each by itself.
-    some = not subject and permission.startswith("function.")
+    some = not subject and permission.startswith(("function.", "registry.publish"))
     if not (principal.may_some(permission) if some else principal.may(permission, subject)):
         about = f" for {subject}" if subject else ""
         raise Denied(

@@ -137,6 +137,10 @@ def _path_parameter(name: str) -> dict[str, Any]:
         "user": "A user's name.",
         "key": "A setting's key.",
         "role": "A role's name.",
+        "registry": "What the node calls a registry.",
+        "file": "A file of the registry's tree.",
+        "vendor": "A vendor's domain; `_` for the names of the mesh itself.",
+        "namespace": "A namespace.",
         "webhook": "A webhook's name: small letters, digits, `_` and `-`.",
         "alert": "An alert rule's name: small letters, digits, `_` and `-`.",
     }

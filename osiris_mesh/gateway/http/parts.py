@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from osiris_mesh.access.audit import Trail
 from osiris_mesh.access.watch import Watch
@@ -20,7 +20,10 @@ from osiris_mesh.link.router import Reply
 from osiris_mesh.runtime.bundle import Bundle
 from osiris_mesh.settings.gateway import GatewaySettings
 
-__all__ = ["Builds", "Calls", "Events", "Functions", "Hooks", "Parts", "Policy", "Principal"]
+if TYPE_CHECKING:
+    from osiris_mesh.gateway.registry_files import RegistryFiles
+
+__all__ = ["Builds", "Calls", "Events", "Functions", "Hooks", "Parts", "Policy", "Principal", "Registries"]
 
 
 class Policy(Protocol):
@@ -109,6 +112,14 @@ class Hooks(Protocol):
         ...
 
 
+class Registries(Protocol):
+    """The registries of this node; see :class:`osiris_mesh.gateway.registry_methods.RegistryMethods`."""
+
+    async def ask(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one of the control methods of registries, by its name behind ``registry.``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of one controller.
@@ -126,6 +137,8 @@ class Parts:
         trail: Its audit trail.
         builds: Where functions are built from source.
         in_force: Returns the texts of the mesh's settings that this node goes by.
+        registries: What this node's registries know.
+        tree: The registry in the mesh's own ledger, as other meshes read it.
         settings: Bounds.
         clock: Time.
         watch: Ends streams whose bearer may not any longer; its ``on_block`` is told of every block.
@@ -143,6 +156,8 @@ class Parts:
     trail: Trail
     builds: Builds
     in_force: Callable[[], Mapping[str, str]]
+    registries: Registries
+    tree: RegistryFiles
     settings: GatewaySettings
     clock: Clock
     watch: Watch = field(default_factory=Watch)

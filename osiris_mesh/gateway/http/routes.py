@@ -8,6 +8,7 @@ from osiris_mesh.gateway.http import mesh, streams, types
 from osiris_mesh.gateway.http.describe import openapi
 from osiris_mesh.gateway.http.function_routes import FUNCTION_ROUTES
 from osiris_mesh.gateway.http.people_routes import PEOPLE_ROUTES
+from osiris_mesh.gateway.http.registry_routes import REGISTRY_ROUTES
 from osiris_mesh.gateway.http.route import CHANGE_ERRORS, PUBLIC, Route
 from osiris_mesh.gateway.http.settings_routes import SETTINGS_ROUTES
 from osiris_mesh.gateway.mcp.http import MCP_ROUTES
@@ -71,6 +72,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/metrics", "mesh.read", mesh.prometheus, None, "Metrics for Prometheus.", gives=(_PLAIN_TEXT,)),
     # Functions.
     *FUNCTION_ROUTES,
+    # Registries.
+    *REGISTRY_ROUTES,
     # Events and the ledger.
     Route(
         "GET",
