@@ -209,13 +209,16 @@ def entry_of(session: Session, way: Way) -> Entry:
 
 
 @asynccontextmanager
-async def opened(session: Session, way: Way, *, anew: bool = False) -> AsyncIterator[Opened]:
+async def opened(
+    session: Session, way: Way, *, anew: bool = False, checkpoint_key: KeyPair | None = None
+) -> AsyncIterator[Opened]:
     """Open a registry; :meth:`Opened.look` is for the caller.
 
     Args:
         session: The home, and who is told.
         way: Which.
         anew: It is to be begun there: what was known of that place does not count.
+        checkpoint_key: Signs checkpoints of what was signed before.
 
     Raises:
         OsirisError: It can't be opened.
@@ -230,7 +233,8 @@ async def opened(session: Session, way: Way, *, anew: bool = False) -> AsyncIter
 
         with ledger_tree(session, entry.name) as book:
             pin = bytes.fromhex(entry.pin) if entry.pin else None
-            yield Opened(Registry(book, Trust(pin, first_use=pin is None)), entry)
+            trust = Trust(pin, first_use=pin is None)
+            yield Opened(Registry(book, trust, checkpoint_key=checkpoint_key), entry)
         return
     key = sha256(f"{entry.url}\0{entry.option('branch')}".encode()).hexdigest()[:32]
     folder = session.home.path / "registries" / "cli" / key
@@ -240,7 +244,7 @@ async def opened(session: Session, way: Way, *, anew: bool = False) -> AsyncIter
         if entry.pin:
             trust.pin = bytes.fromhex(entry.pin)
         tree = open_tree(entry, Surroundings(folder))
-        registry = Registry(tree, trust)
+        registry = Registry(tree, trust, checkpoint_key=checkpoint_key)
         with contextlib.suppress(RemoteProtocolError, FileNotFoundError):
             # What is gone or damaged there is verified anew.
             registry.restore(_kept(folder / "files"))

@@ -431,12 +431,9 @@ def _amend(
     from osiris_mesh.function.name import FunctionName  # noqa: PLC0415 - only a publication needs it
 
     async def carry_out() -> dict[str, Any]:
-        async with opened(session, way) as place:
+        async with opened(session, way, checkpoint_key=keys[0]) as place:
             await place.look([FunctionName.parse(name).vendor])
-            record = (await _permitted(place.registry.lookup(name))).record
-            said = said_of(record)
-            said = type(said).from_payload(said.payload())
-            done: Published = await _permitted(place.registry.publish([said], keys))
+            done = await _amended(place, name, said_of, keys)
             after = (await place.registry.lookup(name)).record
             return {
                 "name": name,
@@ -450,6 +447,28 @@ def _amend(
 
     with session.busy(f"publishing to {way.to}"):
         return run(carry_out())
+
+
+async def _amended(
+    place: Opened, name: str, said_of: Callable[[Record], Amendment], keys: Sequence[KeyPair]
+) -> Published:
+    """Publish what is said of a name as it stands; if it stands otherwise by then, what is said of it then."""
+    from msgspec.structs import replace  # noqa: PLC0415 - only a publication needs them
+
+    from osiris_mesh.registry.record import sign  # noqa: PLC0415
+
+    for _ in range(_TRIES * 2):
+        record = (await _permitted(place.registry.lookup(name))).record
+        said = said_of(record)
+        said = type(said).from_payload(said.payload())
+        after = replace(said, sequence=record.sequence + 1, previous=record.digest.hex())
+        try:
+            return await _permitted(place.registry.update(sign(after, keys)))
+        except Conflict as error:
+            if "sequence" not in error.details:
+                raise
+            await place.look()
+    raise Conflict(f"others changed {name} again and again", fix="try again")
 
 
 def _amended_text(value: dict[str, Any], text: str) -> str:

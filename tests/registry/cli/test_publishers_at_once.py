@@ -56,3 +56,26 @@ def test_publishers_at_once(line: Line, tmp_path: Path, *, same_function: bool) 
     for one in made:
         again = line("registry", "deprecate", f"{one['name']}@{one['version']}", "old", "--to", url, "--key", "owner")
         assert again.code == 0, again.err
+
+
+def test_labels_given_at_once_are_all_there(line: Line, url: str, source: Path, tmp_path: Path) -> None:
+    assert line("registry", "publish", str(source), "--to", url, "--key", "owner").code == 0
+    key = (line.home / "keys" / "registry" / "owner.key").read_text().strip()
+    running = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "osiris_mesh_cli", "registry", "alias", "math/add", f"label{number}=1.0.0"),
+                *("--to", url, "--home", str(tmp_path / f"p{number}"), "--json"),
+            ],
+            env={**os.environ, "OSIRIS_SIGNING_KEY": key},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(PUBLISHERS)
+    ]
+    said = [process.communicate(timeout=60) for process in running]
+    assert [process.returncode for process in running] == [0] * PUBLISHERS, said
+    shown = line("registry", "alias", "math/add", "label0=1.0.0", "--to", url, "--key", "owner", "--json").json
+    assert shown["changed"] is False
+    assert shown["aliases"].keys() == {f"label{number}" for number in range(PUBLISHERS)}
