@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from osiris_mesh.codec import pack, unpack
-from osiris_mesh.errors import DeadlineExceeded, FunctionError, LimitExceeded, OsirisError, Unavailable
+from osiris_mesh.errors import DeadlineExceeded, Denied, FunctionError, LimitExceeded, OsirisError, Unavailable
 from osiris_mesh.gossip.load import FunctionLoad, Load, LoadTable
+from osiris_mesh.invoke.contexts import Contexts
 from osiris_mesh.invoke.invoker import Invoker
 from osiris_mesh.invoke.peers import LinkPeers
+from osiris_mesh.ledger.principal import NOBODY
 from osiris_mesh.link import Audience, Caller, MemoryNetwork
 from osiris_mesh.link.memory import LoopClock, MeshNode, mesh, simulate
 from osiris_mesh.settings.invoke import InvokeSettings
@@ -43,6 +45,11 @@ class Node:
             settings=InvokeSettings(),
             clock=LoopClock(),
             rng=random.Random(seed),
+            contexts=Contexts(
+                principal=lambda _: NOBODY,
+                mesh=lambda: "",
+                serving=lambda _: [self.runner.runs[-1].get("context", "")],
+            ),
         )
         self.invoker.register(at.router)
 
@@ -102,6 +109,29 @@ async def test_a_cold_node_calls_a_warm_one() -> None:
         assert await nodes[1].call(9) == ["n1", 9]
         nodes[0].alive.discard(nodes[1].peer)
         assert await nodes[0].call(10) == ["n0", 10]  # it is said to be dead: started here
+
+
+@simulated
+async def test_a_function_far_away_is_kept_to_the_context_of_the_call() -> None:
+    async with cluster(2) as (near, far):
+        near.warm(0)
+        far.warm(1)
+        tell([near, far])
+        inside = Caller(b"", "", Audience.FUNCTION, "t/f#1")
+
+        async def relay(number: Any) -> Any:
+            body = pack([[number], {}])
+            try:
+                return unpack(await far.invoker.call("t/safe", body, deadline=None, headers={}, caller=inside))
+            except Denied as error:
+                raise FunctionError(f"Denied: {error.what}", type="Denied") from None  # as a worker tells it
+
+        far.runner.code["t/f"] = relay
+        assert await near.call(7) == ["n1", 7]
+        assert await near.call(8, context="full; functions=t/*") == ["n1", 8]
+        with pytest.raises(FunctionError, match="t/safe fits no pattern"):
+            await near.call(9, context="full; functions=t/f")
+        assert (near.ran[9], far.ran[9]) == (0, 0)
 
 
 @simulated
