@@ -21,10 +21,13 @@ class GatewaySettings:
         headers: Headers of one request.
         connections: Connections at a time. For one more the oldest idle one that never showed a bearer is closed; where
             there is none, the new one is.
+        handshakes: TLS handshakes under way at a time, beside the connections; for one more the oldest is cut. From one
+            address as many as ``connections_per_address``.
         connections_per_address: Connections from one remote address at a time (IPv6: from one /64 network), one more is
             closed; not where a proxy stands in front. Setting ``http.connections_per_address``. Lower shares better,
             higher serves many users behind one address.
-        head_s: Seconds in which the head of a request must arrive, counted from the connection or its first byte.
+        head_s: Seconds in which a TLS handshake must be done, and the head of a request arrive, counted from the
+            connection or its first byte.
         idle_s: Seconds an idle connection is kept after an answer.
         read_s: Seconds the body of a request may take beyond what it takes at ``body_rate``.
         body_rate: Bytes a second at which a body must arrive at least, the first ``read_s`` aside. Lower serves slower
@@ -53,6 +56,7 @@ class GatewaySettings:
     header_line: int = 8190
     headers: int = 64
     connections: int = 1024
+    handshakes: int = 512
     connections_per_address: int = 256
     head_s: float = 10.0
     idle_s: float = 75.0

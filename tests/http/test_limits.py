@@ -447,6 +447,55 @@ async def test_tls(certificate: tuple[str, str, ssl.SSLContext]) -> None:
         plain_writer.close()
 
 
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("limits", "held"),
+    [({"handshakes": 8}, 8), ({"handshakes": 100, "connections_per_address": 6}, 6)],
+    ids=["in all", "of one address"],
+)
+def test_who_never_finishes_his_handshake_shuts_out_nobody(
+    run: Callable[..., Any], limits: dict[str, int], held: int, certificate: tuple[str, str, ssl.SSLContext]
+) -> None:
+    run(_bare(replace(SETTINGS, connections=4, head_s=30.0, **limits), held, certificate))
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def _bare(settings: GatewaySettings, held: int, certificate: tuple[str, str, ssl.SSLContext]) -> None:
+    cert, key, context = certificate
+    before = _descriptors()
+    async with gateway(settings, cert=cert, key=key) as (server, _, port):
+        assert server.handshakes is not None
+        pairs = [await connect(port) for _ in range(60)]
+        gone = [asyncio.ensure_future(closed(reader)) for reader, _ in pairs]
+        await until(lambda: sum(each.done() for each in gone) == len(pairs) - held)
+        assert len(server.handshakes.under_way) == held
+        assert not any(each.done() for each in gone[-held:]), "the oldest go first"
+        reader, writer = await connect(port, ssl=context)
+        writer.write(head("GET", "/v1/health"))
+        assert (await answer(reader))[0] == 200
+        writer.close()
+        assert len(server.handshakes.under_way) <= held
+        assert await server.drain(5)
+        async with asyncio.timeout(10):
+            assert all(await asyncio.gather(*gone)), "those under way end with the door"
+        for _, each in pairs:
+            each.close()
+    await until(lambda: _descriptors() <= before + 1)
+
+
+async def test_a_handshake_has_its_time(certificate: tuple[str, str, ssl.SSLContext]) -> None:
+    cert, key, _ = certificate
+    async with gateway(replace(SETTINGS, head_s=0.2), cert=cert, key=key) as (server, _, port):
+        reader, writer = await connect(port)
+        writer.write(b"\x16\x03\x01")
+        assert await closed(reader)
+        await until(lambda: server.handshakes is not None and not len(server.handshakes.under_way))
+        writer.close()
+
+
 async def test_old_tls_is_refused(certificate: tuple[str, str, ssl.SSLContext]) -> None:
     cert, key, _ = certificate
     listener = Listener.bind("127.0.0.1:0", cert=cert, key=key)

@@ -14,7 +14,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from osiris_mesh.gateway.http.admission import Admission
 
@@ -32,6 +32,7 @@ class _Handshake:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.began = False
         self.task: asyncio.Task[None] | None = None
 
     def cut(self) -> None:
@@ -113,10 +114,9 @@ class Handshakes:
         task.add_done_callback(lambda done: self._ended(each, sock, done))
 
     async def _shake(self, each: _Handshake, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        made: Any = None
+        each.began = True
         try:
-            made, _ = await loop.connect_accepted_socket(
+            await asyncio.get_running_loop().connect_accepted_socket(
                 self._protocol, sock, ssl=self._tls, ssl_handshake_timeout=self._seconds
             )
         except OSError as error:
@@ -124,14 +124,10 @@ class Handshakes:
             _log.debug("a TLS handshake failed: %s", error)
         except Exception:  # noqa: BLE001 - the outermost edge of a handshake's task
             _log.exception("a TLS handshake failed")
-        finally:
-            if made is None:
-                each.cut()
 
     def _ended(self, each: _Handshake, sock: socket.socket, done: asyncio.Task[None]) -> None:
         self.under_way.leave(each)
         self._shaking.discard(done)
-        if done.cancelled() and sock.fileno() != -1:
-            # One that was cancelled before it began has no transport that would close it.
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        if not each.began:
+            # It has no transport that would close it.
+            sock.close()

@@ -27,6 +27,7 @@ from osiris_mesh.gateway.http.connection import Connection
 from osiris_mesh.gateway.http.describe import PROBLEM
 from osiris_mesh.gateway.http.exposure import is_loopback
 from osiris_mesh.gateway.http.guard import is_local_host, same_origin
+from osiris_mesh.gateway.http.handshakes import Handshakes
 from osiris_mesh.gateway.http.listener import Listener
 from osiris_mesh.gateway.http.parts import Parts
 from osiris_mesh.gateway.http.problem import Anonymous, NoMethod, TooLarge, Unsupported, encode, retry_after, status_of
@@ -90,6 +91,7 @@ class HttpServer:
         parts: What it asks.
         draining: It takes no new requests.
         admission: Which connections are let in.
+        handshakes: TLS connections that are not as far; None: TLS is not spoken, or not yet.
         largest_call: Bytes of a call's body.
         head_ok: Status line and headers of a call's answer, by media type.
         head_of: The same of an error's, by status.
@@ -123,6 +125,7 @@ class HttpServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._servers: list[asyncio.Server] = []
+        self.handshakes: Handshakes | None = None
         self._server: _Server | None = None
 
     # Running.
@@ -131,18 +134,23 @@ class HttpServer:
         """Begin to answer."""
         self._server = _Server(self, self._handle)
         loop = asyncio.get_running_loop()
+        if self._listener.tls is None:
+            for each in self._listener.sockets:
+                self._servers.append(await loop.create_server(self._server, sock=each))
+            return
+        self.handshakes = Handshakes(
+            self._listener.tls,
+            self._server,
+            most=self._settings.handshakes,
+            per_address=self._per_address,
+            seconds=self._settings.head_s,
+        )
         for each in self._listener.sockets:
-            self._servers.append(
-                await loop.create_server(
-                    self._server, sock=each, ssl=self._listener.tls, ssl_handshake_timeout=10.0 if self._tls else None
-                )
-            )
+            self.handshakes.accept(each)
 
     async def drain(self, seconds: float) -> bool:
         """Answer new requests 503, end streams, and wait for what is under way; say whether all was done in time."""
-        self.draining = True
-        for server in self._servers:
-            server.close()
+        self._stop_accepting()
         for task in self._streams:
             task.cancel()
         try:
@@ -152,11 +160,18 @@ class HttpServer:
             return False
         return True
 
-    async def close(self) -> None:
-        """Close every connection."""
+    def _stop_accepting(self) -> None:
         self.draining = True
         for server in self._servers:
             server.close()
+        if self.handshakes is not None:
+            self.handshakes.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._stop_accepting()
+        if self.handshakes is not None:
+            await self.handshakes.wait_closed()
         if self._server is not None:
             await self._server.shutdown(0.2)
         for server in self._servers:
@@ -177,9 +192,11 @@ class HttpServer:
 
     def let_in(self, connection: Connection, host: str) -> bool:
         """Say whether a new connection from ``host`` is let in."""
+        return self.admission.enter(connection, host, self._per_address())
+
+    def _per_address(self) -> int | None:
         # Behind a proxy all come from one address.
-        most = None if self._listener.proxied else self._connections_each.of(self.parts.in_force())
-        return self.admission.enter(connection, host, most)
+        return None if self._listener.proxied else self._connections_each.of(self.parts.in_force())
 
     # The short way of calls.
 
