@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from osiris_mesh.errors import Conflict, Unavailable
-from osiris_mesh_cli import registry_ask, registry_begin, registry_export, registry_keys, registry_publish
+from osiris_mesh_cli import (
+    registry_amend,
+    registry_ask,
+    registry_begin,
+    registry_export,
+    registry_keys,
+    registry_publish,
+)
 from osiris_mesh_cli.control import Controller
 from osiris_mesh_cli.registry_options import (
     ApiOption,
@@ -216,6 +223,6 @@ def _add_here(session: Session, entry: Entry, way: Way, *, first: bool) -> dict[
     return entry.to_json() | found | {"changed": changed["changed"]}
 
 
-for _part in (registry_begin, registry_publish, registry_export, registry_ask):
+for _part in (registry_begin, registry_publish, registry_amend, registry_export, registry_ask):
     app.registered_commands.extend(_part.app.registered_commands)
 app.add_typer(registry_keys.app, name="keys")

@@ -5,13 +5,13 @@ Nothing here needs a controller or, but for ``publish``, ``show``, ``domain`` an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from osiris_mesh.errors import CheckFailed, Conflict, NotFound, OsirisError, UsageError
+from osiris_mesh.errors import CheckFailed, NotFound, OsirisError, UsageError
 from osiris_mesh_cli.registry_options import (
     ApiOption,
     BranchOption,
@@ -24,18 +24,29 @@ from osiris_mesh_cli.registry_options import (
     ToOption,
 )
 from osiris_mesh_cli.registry_place import SIGNING_KEY, Way, asker, denied, key_folder, opened, run, signers
+from osiris_mesh_cli.registry_statements import (
+    changed_keepers,
+    delegations_of,
+    digest_of_text,
+    hand_out,
+    must_be_none,
+    public_of,
+    publics_of,
+    publishers_of,
+    some_keepers,
+    statement_of,
+    statement_text,
+    what_said,
+)
 from osiris_mesh_cli.session import Session, command, noun
-from osiris_mesh_cli.tables import pairs, table, time_text
+from osiris_mesh_cli.tables import pairs, table
 from osiris_mesh_cli.values import seconds
 
 if TYPE_CHECKING:
-    from osiris_mesh.registry.keys import Delegation, Publisher
     from osiris_mesh.registry.statement import Statement
 
 app = noun("Keys of registries: made, named in a root or a vendor's keys, signed offline, published.")
 
-_MAX_FILE: Final = 1 << 20
-_HEX: Final = frozenset("0123456789abcdef")
 
 FromOption = Annotated[str, typer.Option("--from", metavar="FILE", help="File with the version before.")]
 MaybeAtOption = Annotated[
@@ -132,15 +143,15 @@ def root(
     keepers = [key_folder(session).get(name) for name in dict.fromkeys(key or ())]
     before = _before(session, from_, at, pin, "root", "")
     expires_ms = SYSTEM.time_ms() + int(seconds(expires or "365d") * 1000) if expires or before is None else None
-    given = _delegations(session, delegate or ())
-    checkpoints = _publics(session, checkpoint_key)
+    given = delegations_of(session, delegate or ())
+    checkpoints = publics_of(session, checkpoint_key)
     if before is None:
-        _must_be_none(drop=drop, undelegate=undelegate, revoke_key=revoke_key)
+        must_be_none(drop=drop, undelegate=undelegate, revoke_key=revoke_key)
         said = found_root(
-            _some(keepers),
+            some_keepers(keepers),
             threshold=threshold or 1,
             expires_ms=expires_ms or 0,
-            keys=_publics(session, with_),
+            keys=publics_of(session, with_),
             checkpoint_keys=checkpoints,
             delegations=given,
         )
@@ -148,15 +159,15 @@ def root(
         old = Root.from_payload(before.payload)
         said = next_root(
             before,
-            _some(keepers),
-            keys=_changed(session, old.keys, with_, drop),
+            some_keepers(keepers),
+            keys=changed_keepers(session, old.keys, with_, drop),
             threshold=threshold or None,
             expires_ms=expires_ms,
             checkpoint_keys=[*map(bytes.fromhex, old.checkpoint_keys), *checkpoints],
             delegate={**given, **dict.fromkeys(undelegate or ())},
-            revoke_keys=_publics(session, revoke_key),
+            revoke_keys=publics_of(session, revoke_key),
         )
-    _hand_out(session, said, out)
+    hand_out(session, said, out)
 
 
 @command(
@@ -204,37 +215,37 @@ def vendor(
     from osiris_mesh.registry.keyring import found_keys, next_keys  # noqa: PLC0415
     from osiris_mesh.registry.keys import NamespaceKeys  # noqa: PLC0415
 
-    keepers = _some([key_folder(session).get(name) for name in dict.fromkeys(key or ())])
+    keepers = some_keepers([key_folder(session).get(name) for name in dict.fromkeys(key or ())])
     before = _before(session, from_, at, pin, "keys", vendor)
     expires_ms = SYSTEM.time_ms() + int(seconds(expires) * 1000) if expires else None
-    named = _publishers(session, publisher or ())
+    named = publishers_of(session, publisher or ())
     if before is None:
-        _must_be_none(drop=drop, drop_publisher=drop_publisher, revoke_key=revoke_key, revoke_record=revoke_record)
+        must_be_none(drop=drop, drop_publisher=drop_publisher, revoke_key=revoke_key, revoke_record=revoke_record)
         said = found_keys(
             vendor,
             keepers,
             threshold=threshold or 1,
-            keys=_publics(session, with_),
+            keys=publics_of(session, with_),
             publishers=named,
             expires_ms=expires_ms or 0,
             record_threshold=record_threshold or 1,
         )
     else:
         old = NamespaceKeys.from_payload(before.payload)
-        gone = {public.hex() for public in _publics(session, drop_publisher)}
+        gone = {public.hex() for public in publics_of(session, drop_publisher)}
         gone |= {one.key for one in named}
         said = next_keys(
             before,
             keepers,
-            keys=_changed(session, old.keys, with_, drop),
+            keys=changed_keepers(session, old.keys, with_, drop),
             threshold=threshold or None,
             publishers=[*(one for one in old.publishers if one.key not in gone), *named],
             expires_ms=expires_ms,
             record_threshold=record_threshold or None,
-            revoke_keys=_publics(session, revoke_key),
-            revoke_records=[_digest(text) for text in revoke_record or ()],
+            revoke_keys=publics_of(session, revoke_key),
+            revoke_records=[digest_of_text(text) for text in revoke_record or ()],
         )
-    _hand_out(session, said, out)
+    hand_out(session, said, out)
 
 
 @command(app, example="registry keys sign root.json --key second")
@@ -254,10 +265,10 @@ def sign(
 
     if not key and not merge:
         raise UsageError("nobody signs", fix=f"osiris-mesh registry keys sign {file} --key NAME")
-    said = merged([_statement(file), *(_statement(other) for other in merge or ())])
+    said = merged([statement_of(file), *(statement_of(other) for other in merge or ())])
     if key:
         said = cosign(said, [key_folder(session).get(name) for name in dict.fromkeys(key)])
-    _hand_out(session, said, out or file)
+    hand_out(session, said, out or file)
 
 
 @command(app, example="registry keys publish next.json --to file:///srv/registry --key owner")
@@ -282,7 +293,7 @@ def publish(
 
     The key signs the checkpoint: one that the root or any vendor's keys name.
     """
-    statements = [_statement(file) for file in files]
+    statements = [statement_of(file) for file in files]
     keys = signers(session, key or (), key_file)
     way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
     with session.busy(f"publishing to {to}"):
@@ -313,12 +324,12 @@ def show(
     from osiris_mesh.registry.keyring import show as shown  # noqa: PLC0415 - only this shows them
 
     if ":" not in source and Path(source).is_file():
-        said = _statement(source)
+        said = statement_of(source)
         value = {"source": source, **shown(said)}
     else:
         way = Way(source, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
         said, value = run(_newest(session, way, vendor))
-    session.result(value, lambda: _statement_text(value))
+    session.result(value, lambda: statement_text(value))
 
 
 @command(app, example="registry keys domain acme.com --key owner --offline", name="domain")
@@ -334,7 +345,7 @@ def domain_(
     from osiris_mesh.registry.domain import WELL_KNOWN, claim, question, vendor_domain  # noqa: PLC0415 - only this asks
 
     domain = vendor_domain(vendor)
-    public = _public(session, key) if key else None
+    public = public_of(session, key) if key else None
     value: dict[str, Any] = {
         "vendor": domain,
         "key": public.hex() if public else None,
@@ -406,14 +417,14 @@ async def _publish(
                     registry.trust.pin = roots[0].digest
                 config = Config(secrets.token_hex(16), name)
                 made = await registry.create(config, keys, root=roots[0] if roots else None, vendor_keys=others)
-                done = [{"what": _what(one), "changed": made.changed} for one in [*roots, *others]]
+                done = [{"what": what_said(one), "changed": made.changed} for one in [*roots, *others]]
             else:
                 for one in roots:
                     made = await registry.publish_root(one, keys)
-                    done.append({"what": _what(one), "changed": made.changed})
+                    done.append({"what": what_said(one), "changed": made.changed})
                 for one in others:
                     made = await registry.publish_keys(one, keys, renew=renew)
-                    done.append({"what": _what(one), "changed": made.changed})
+                    done.append({"what": what_said(one), "changed": made.changed})
         except CheckFailed as error:
             raise denied(error) from None
         return {
@@ -461,146 +472,10 @@ def _before(session: Session, from_: str, at: str, pin: str, kind: str, vendor: 
         return run(_newest(session, Way(at, pin), vendor))[0]
     if not from_:
         return None
-    said = _statement(from_)
+    said = statement_of(from_)
     if said.kind != kind or (vendor and said.payload.get("vendor") != vendor):
         raise UsageError(f"{from_} holds no {f'keys of {vendor}' if vendor else 'root'}")
     return said
-
-
-def _statement(file: str) -> Statement:
-    """Return the statement a file holds; the last one of a history."""
-    from osiris_mesh.registry.statement import read  # noqa: PLC0415 - only what reads statements needs it
-
-    path = Path(file).expanduser()
-    try:
-        if path.stat().st_size > _MAX_FILE:
-            raise UsageError(f"{path} is too large to be a statement")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-    lines = data.strip().splitlines()
-    if not lines:
-        raise UsageError(f"{path} is empty")
-    try:
-        return read(lines[-1])
-    except OsirisError as error:
-        raise UsageError(f"{path}: {error.what}") from None
-
-
-def _hand_out(session: Session, said: Statement, out: str) -> None:
-    """Write a statement, and say what it says."""
-    from osiris_mesh.registry.keyring import show as shown  # noqa: PLC0415 - only who signs needs it
-
-    value = {**shown(said), "file": out or None, "line": said.line.decode()}
-    if out:
-        try:
-            Path(out).expanduser().write_bytes(said.line + b"\n")
-        except OSError as error:
-            raise Conflict(f"{out} can't be written: {error.strerror}") from None
-        session.result(value, lambda: _statement_text(value))
-        session.next(f"registry keys sign {out} --key NAME", f"registry keys publish {out} --to URL")
-    else:
-        session.result(value, said.line.decode())
-
-
-def _statement_text(value: dict[str, Any]) -> str:
-    facts: list[tuple[str, object]] = [
-        ("registry", value.get("source")),
-        ("pin", value.get("pin")),
-        ("what", _what_of(value["type"], value)),
-        ("version", value.get("version")),
-        ("digest", value["statement"]),
-        ("threshold", value.get("threshold")),
-        ("expires", time_text(value["expires_ms"]) if value.get("expires_ms") else None),
-    ]
-    facts += [("keeper", key) for key in value.get("keys", ())]
-    facts += [("publisher", f"{one['key']} {','.join(one['namespaces'])}") for one in value.get("publishers", ())]
-    facts += [
-        ("delegates", f"{vendor} to {','.join(one['keys'])} ({one['threshold']} of {len(one['keys'])})")
-        for vendor, one in value.get("delegations", {}).items()
-    ]
-    facts += [("checkpoints by", key) for key in value.get("checkpoint_keys", ())]
-    facts += [("revoked key", key) for key in value.get("revoked_keys", ())]
-    facts += [("revoked record", digest) for digest in value.get("revoked_records", ())]
-    facts += [("signed by", key) for key in value["signed_by"]]
-    return pairs(facts)
-
-
-def _what(said: Statement) -> str:
-    return f"{_what_of(said.kind, said.payload)} {said.payload.get('version')}"
-
-
-def _what_of(kind: str, payload: dict[str, Any]) -> str:
-    return "root" if kind == "root" else f"keys of {payload.get('vendor')}" if kind == "keys" else kind
-
-
-def _some(keepers: list[Any]) -> list[Any]:
-    if not keepers:
-        raise UsageError("nobody signs", fix="give a key: --key NAME; see osiris-mesh registry keys list")
-    return keepers
-
-
-def _must_be_none(**options: Sequence[str] | None) -> None:
-    for name, value in options.items():
-        if value:
-            raise UsageError(
-                f"--{name.replace('_', '-')} changes a version that is there", fix="name it with --from or --at"
-            )
-
-
-def _changed(
-    session: Session, before: Iterable[str], more: Sequence[str] | None, fewer: Sequence[str] | None
-) -> list[bytes] | None:
-    if not more and not fewer:
-        return None
-    gone = {key.hex() for key in _publics(session, fewer)}
-    return [*(bytes.fromhex(key) for key in before if key not in gone), *_publics(session, more)]
-
-
-def _public(session: Session, text: str) -> bytes:
-    """Return a public key: 64 hexadecimal digits, or a key of this home by name."""
-    if len(text) == 64 and _HEX.issuperset(text):
-        return bytes.fromhex(text)
-    return key_folder(session).get(text).public
-
-
-def _publics(session: Session, texts: Sequence[str] | None) -> list[bytes]:
-    return [_public(session, text) for text in texts or ()]
-
-
-def _digest(text: str) -> bytes:
-    if len(text) != 64 or not _HEX.issuperset(text):
-        raise UsageError(f"{text[:70]!r} is not a digest", fix="it is 64 hexadecimal digits, lower case")
-    return bytes.fromhex(text)
-
-
-def _delegations(session: Session, texts: Sequence[str]) -> dict[str, Delegation]:
-    from osiris_mesh.registry.keys import Delegation  # noqa: PLC0415 - only who signs needs it
-
-    found: dict[str, Delegation] = {}
-    for text in texts:
-        vendor, equals, rest = text.partition("=")
-        names, colon, count = rest.partition(":")
-        if not vendor or not equals or not names or (colon and not (count.isascii() and count.isdigit())):
-            raise UsageError(
-                f"{text[:80]!r} is not a delegation", fix="write acme.com=PUBLIC, or acme.com=PUBLIC,PUBLIC:2"
-            )
-        publics = sorted({_public(session, name).hex() for name in names.split(",")})
-        found[vendor] = Delegation(tuple(publics), int(count) if colon else 1)
-    return found
-
-
-def _publishers(session: Session, texts: Sequence[str]) -> list[Publisher]:
-    from osiris_mesh.registry.keys import Publisher  # noqa: PLC0415 - only who signs needs it
-
-    found: list[Publisher] = []
-    for text in texts:
-        name, equals, spaces = text.partition("=")
-        namespaces = tuple(sorted({space for space in spaces.split(",") if space})) if equals else ("*",)
-        if not namespaces:
-            raise UsageError(f"{text[:80]!r} names no namespace", fix="write PUBLIC=math,text, or PUBLIC for all")
-        found.append(Publisher(_public(session, name).hex(), namespaces))
-    return found
 
 
 def _now_ms() -> int:
