@@ -52,6 +52,10 @@ NodeNameOption = Annotated[
     str | None, typer.Option("--node-name", metavar="NAME", help="Name of this node for people; the machine's if not.")
 ]
 PresetOption = Annotated[str, typer.Option("--preset", metavar="local|lan|wan", help="Set of timings.")]
+RegionOption = Annotated[
+    str,
+    typer.Option("--region", metavar="NAME", help="Where this node runs; members there are asked about names first."),
+]
 TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to wait at most.")]
 
 _READY_SECONDS = 60.0
@@ -165,6 +169,7 @@ def init(
     detach: DetachFlag = False,
     node_name: NodeNameOption = None,
     preset: PresetOption = "lan",
+    region: RegionOption = "",
 ) -> int:
     """Create a mesh with this node as its first member, and run it."""
     from osiris_mesh.node.prepare import create_mesh  # noqa: PLC0415 - only init needs it
@@ -174,6 +179,7 @@ def init(
         node_name,
         no_mdns=no_mdns,
         preset=preset,
+        region=region,
         http=http,
         http_cert=http_cert,
         http_key=http_key,
@@ -216,6 +222,7 @@ def join(
     detach: DetachFlag = False,
     node_name: NodeNameOption = None,
     preset: PresetOption = "lan",
+    region: RegionOption = "",
 ) -> int:
     """Join a mesh with a token from one of its members, and run this node."""
     from osiris_mesh.node.options import MeshFile  # noqa: PLC0415 - only what prepares a home needs it
@@ -227,6 +234,7 @@ def join(
         no_mdns=no_mdns,
         seeds=seed,
         preset=preset,
+        region=region,
         http=http,
         http_cert=http_cert,
         http_key=http_key,

@@ -14,9 +14,11 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.errors import Conflict, OsirisError, UsageError
 from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.gateway.registry_methods import RegistryMethods
+from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.invoke.outside import Outside, Used
 from osiris_mesh.invoke.state_view import StateView
 from osiris_mesh.link import Audience, Links, Request, Router
+from osiris_mesh.node.placing import Placing
 from osiris_mesh.node.registries import Registries
 from osiris_mesh.registry.context import FULL, Context, parse
 from osiris_mesh.registry.guard import Guard
@@ -25,10 +27,11 @@ from osiris_mesh.registry.metering_store import Metering
 from osiris_mesh.registry.opening import secret_of
 from osiris_mesh.registry.providers.credentials import Credential, Credentials
 from osiris_mesh.registry.providers.endpoint import Discovery, Endpoint, Endpoints
-from osiris_mesh.registry.record import Provider
+from osiris_mesh.registry.record import Provider, Record
 from osiris_mesh.registry.region_peers import METHOD as PEEK
 from osiris_mesh.registry.reputation import Reputation
 from osiris_mesh.registry.resolution import Resolution
+from osiris_mesh.registry.selection import Standing
 
 if TYPE_CHECKING:
     from osiris_mesh.gateway.dns.directory import Service
@@ -54,6 +57,7 @@ class Beyond:
         rng: Jitter and turns.
 
     Attributes:
+        placing: Tells where the providers answer that this node is.
         registries: The node's registries.
         outside: Calls what only they know; for the invoker.
         metering: What calls of providers amount to.
@@ -95,6 +99,13 @@ class Beyond:
             settings=settings,
             clock=clock,
             rng=rng,
+        )
+        self.placing = Placing(
+            KeyPair.load(controller.home.node_key),
+            self._records,
+            self.health.tell_placement,
+            region=controller.options.region,
+            clock=clock,
         )
         self.metering = Metering(controller.home.path / "registry" / "usage.sqlite3", clock)
         self.outside = Outside(
@@ -138,6 +149,7 @@ class Beyond:
                 group.create_task(self.registries.run(), name="registries")
                 group.create_task(self.health.run(), name="health")
                 group.create_task(self.metering.run(), name="metering")
+                group.create_task(self.placing.run(), name="placing")
         finally:
             await self._close()
 
@@ -201,6 +213,10 @@ class Beyond:
         """Return the time an answer is expected to take."""
         return self.registries.standings.response_ms(provider, self._clock.monotonic())
 
+    def standing(self, provider: Provider) -> Standing:
+        """Return all that is known of a provider now."""
+        return self.registries.standings.standing(provider, self._clock.monotonic())
+
     # --- what faces ask ----------------------------------------------------------------------------------------------
 
     async def discover(self, endpoint: str) -> Discovery:
@@ -235,6 +251,11 @@ class Beyond:
         places = [place for place in map(place_of, found.providers) if place is not None]
         kept = tuple(Place(host, port, 20, weight, outside=True) for host, port, weight in places)
         return [Service(found.name, str(found.version), found.bound.binding.digest, kept)]
+
+    async def _records(self) -> list[Record]:
+        if not self.asks():
+            return []
+        return await self.registries.records_of(self._node.ledger.state.functions)
 
     def _near(self) -> list[str]:
         return [peer for peer in self.health.near() if self._node.gossip.alive(peer)]

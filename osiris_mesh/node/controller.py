@@ -343,9 +343,11 @@ class Controller:
 
     async def _wind_down(self) -> None:
         self.state = "stopping"
+        self.beyond.placing.change("draining")
         await self.web.drain(_DRAIN_SECONDS)
         await self.functions.drain(_DRAIN_SECONDS)
         await self.hand_over()
+        self.beyond.placing.change("down")
         self.gossip.leave()
 
     # What the face does.
@@ -395,6 +397,7 @@ class Controller:
         """Stop working for a mesh this node is no longer a member of; the controller stays, so that it can be asked."""
         self.state = "removed"
         _log.warning("this node was removed from the mesh")
+        self.beyond.placing.change("down")
         self._drained = asyncio.get_running_loop().create_task(self.functions.drain(_DRAIN_SECONDS), name="removed")
 
     # What happens.

@@ -89,6 +89,7 @@ class NodeOptions:
         preset: Settings preset.
         otlp: Base URL of an OpenTelemetry collector (OTLP over HTTP) that spans of calls are sent to; empty for none,
             unless the environment names one.
+        region: Label of where this node runs; members with the same are asked about names before any registry.
     """
 
     name: str = ""
@@ -103,6 +104,7 @@ class NodeOptions:
     seeds: tuple[str, ...] = ()
     preset: str = "lan"
     otlp: str = ""
+    region: str = ""
 
     def check(self) -> NodeOptions:
         """Return these options.
@@ -120,6 +122,8 @@ class NodeOptions:
             Multiaddr.parse(seed)
         if self.otlp and not self.otlp.startswith(("http://", "https://")):
             raise UsageError(f"{self.otlp!r} is no URL of a collector", fix="write it like http://127.0.0.1:4318")
+        if self.region and not _NAME.match(self.region):
+            raise UsageError(f"{self.region!r} can't be a region", fix="use up to 63 letters, digits, _ . and -")
         if self.preset not in PRESETS:
             raise UsageError(f"no preset is called {self.preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
         return self

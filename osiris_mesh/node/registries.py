@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +33,8 @@ from osiris_mesh.registry.ledger_view import file_answer, paths_answer
 from osiris_mesh.registry.memory import Memory
 from osiris_mesh.registry.opening import Surroundings, open_tree
 from osiris_mesh.registry.placements import Placements
+from osiris_mesh.registry.record import Record
+from osiris_mesh.registry.region_peers import Call, RegionPeers
 from osiris_mesh.registry.registry import Registry
 from osiris_mesh.registry.registry_source import Keeper, RegistrySource, restore
 from osiris_mesh.registry.resolution import LocalFunctions, Resolution
@@ -50,6 +52,7 @@ __all__ = ["Registries"]
 
 _ADD_S: Final = 30.0
 _MAX_FOUND: Final = 10_000
+_MAX_RECORDS: Final = 256
 _log = logging.getLogger(__name__)
 
 
@@ -88,8 +91,11 @@ class Registries:
         clock: Time.
         rng: Jitter and turns.
         ask_domain: Asks a vendor's domain which keys are its; None: over DNS and HTTPS.
+        near: Members of our region, by peer id.
+        call: Asks one of them; None: nobody is asked.
 
     Attributes:
+        peers: Members of our region, asked before any registry, and answered.
         resolver: Resolves names through them.
         standings: What is known of providers.
         placements: Where providers answer now.
@@ -105,8 +111,11 @@ class Registries:
         clock: Clock,
         rng: random.Random,
         ask_domain: Ask | None = None,
+        near: Callable[[], Sequence[str]] = tuple,
+        call: Call | None = None,
     ) -> None:
         self._ask_domain = ask_domain
+        self._sources: list[RegistrySource] = []
         self._file = folder / "registries.json"
         self._folder = folder / "registry"
         self._ledger = ledger
@@ -127,6 +136,15 @@ class Registries:
         )
         self.standings = Standings(half_life=settings.half_life_s, breakers=breakers, limit=settings.providers)
         self.placements = Placements(settings.providers)
+        self.peers = RegionPeers(
+            near if call is not None else tuple,
+            call or _nobody,
+            lambda: self._sources,
+            lambda name: self.resolver.held(name),  # noqa: PLW0108 - made below
+            asked=settings.peers_asked,
+            clock=clock,
+            rng=rng,
+        )
         self.resolver = Resolver(
             local,
             self._asker,
@@ -134,6 +152,7 @@ class Registries:
             standings=self.standings,
             placements=self.placements,
             memory=self._memory,
+            neighbours=self.peers,
             clock=clock,
             rng=rng,
         )
@@ -246,6 +265,7 @@ class Registries:
         """Ask the open registries from now on, in the roster's order."""
         entries = [entry for entry in self._roster.entries if entry.name in self._open]
         sources = {entry.name: RegistrySource(self._open[entry.name].registry, self._clock) for entry in entries}
+        self._sources = list(sources.values())
         self._asker.use(sources, federation_of(entries))
         self.resolver.questions.registry_back()
 
@@ -425,6 +445,22 @@ class Registries:
         """Return paths of the registry in the ledger with their heads, page by page."""
         return paths_answer(self._ledger.state, body)
 
+    async def records_of(self, names: Iterable[str]) -> list[Record]:
+        """Return the records of these names and those that were looked at lately, from every registry that answers."""
+        found: list[Record] = []
+        wanted = list(names)[:_MAX_RECORDS]
+        for each in list(self._open.values()):
+            found.extend(each.registry.lately())
+            for name in wanted:
+                try:
+                    found.append((await each.registry.lookup(name)).record)
+                except NotFound:
+                    continue
+                except OsirisError:
+                    # It can't be asked, or is not believed: other names of it fare no better.
+                    break
+        return found
+
     def evidence(self, name: str = "") -> list[dict[str, Any]]:
         """Return what was refused, of one registry or of all.
 
@@ -467,6 +503,10 @@ class Registries:
 
     def _save(self) -> None:
         write_private(self._file, self._roster.to_text())
+
+
+async def _nobody(peer: str, _body: bytes, _deadline: float) -> bytes:
+    raise Unavailable(f"{peer} can't be asked from here", maybe=False)
 
 
 def federation_of(entries: Sequence[Entry]) -> Federation:

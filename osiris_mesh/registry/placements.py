@@ -1,17 +1,20 @@
 """Where providers answer now, by their own word. A pure core.
 
-A placement is signed with the key the record names for the provider, holds five minutes at most, and replaces the
+A placement is signed with the key the record names for the provider, or without one with that of the node whose address
+its endpoint is (``mesh://PEER-ID``: the id is the key). It holds five minutes at most, and replaces the
 endpoint of the record while it holds. The highest sequence of a key counts; a clock that is a minute off does no harm.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from osiris_mesh.errors import RemoteProtocolError
+from osiris_mesh.errors import OsirisError, RemoteProtocolError
+from osiris_mesh.identity.peer_id import public_key
 from osiris_mesh.registry.record import Placement, Provider
 from osiris_mesh.registry.statement import Statement
 
@@ -66,7 +69,8 @@ class Placements:
 
     def of(self, provider: Provider, now_ms: int) -> tuple[Provider, str, int]:
         """Return a provider as it answers now, its state (``up``, ``draining`` or ``down``), and for how many ms."""
-        held = self._known.get((provider.key, provider.id)) if provider.key else None
+        key = provider.key or _key_of(provider.endpoint)
+        held = self._known.get((key, provider.id)) if key else None
         if held is None or now_ms >= held.placement.valid_until_ms + _SKEW_MS:
             return provider, "up", 0
         placement = held.placement
@@ -77,3 +81,13 @@ class Placements:
     def lines(self, now_ms: int) -> list[bytes]:
         """Return the placements that hold, as signed."""
         return [held.line for held in self._known.values() if now_ms < held.placement.valid_until_ms]
+
+
+@lru_cache(maxsize=4096)
+def _key_of(endpoint: str) -> str:
+    """Return the key of the node an endpoint names, in hexadecimal; empty if it names none."""
+    parts = endpoint.removeprefix("mesh://") if endpoint.startswith("mesh://") else ""
+    try:
+        return public_key(parts.partition("/")[0].partition("?")[0]).hex()
+    except OsirisError:
+        return ""

@@ -33,6 +33,7 @@ class Found:
         age_ms: Time since the tree was last heard of.
         stale: Its checkpoint has expired, so that something newer may be withheld.
         attested: A checkpoint covers exactly these bytes; otherwise signatures and memory alone speak for them.
+        data: The history as it was read, whose ``record`` this is.
     """
 
     record: Record
@@ -40,6 +41,7 @@ class Found:
     age_ms: int
     stale: bool
     attested: bool
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,10 @@ class Registry(WritableTree):
         cached = self._cache.get(path_of(FunctionName.parse(name)))
         return None if cached is None else cached.record
 
+    def lately(self) -> list[Record]:
+        """Return the records that were judged lately, some thousands at most. Asks nobody."""
+        return [cached.record for cached in self._cache.values()]
+
     async def lookup(self, name: str | FunctionName) -> Found:
         """Return a name.
 
@@ -116,7 +122,7 @@ class Registry(WritableTree):
             raise NotFound(f"{self.name} has no {name}", name=str(name))
         record = await self._believed(name, blob)
         age_ms = int((self._clock.monotonic() - self._heard) * 1000)
-        return Found(record, blob.tag, age_ms, self.stale, attested)
+        return Found(record, blob.tag, age_ms, self.stale, attested, blob.data)
 
     async def history(self, name: str | FunctionName) -> list[Statement]:
         """Return all statements of a name, proven; raises as :meth:`lookup`."""
