@@ -138,6 +138,27 @@ class Invoker:
         """Return what a caller must know of a function; see :meth:`Resolver.resolve`."""
         return self._resolver.resolve(name)
 
+    @property
+    def asks_beyond(self) -> bool:
+        """Whether functions that this mesh does not have may be found elsewhere."""
+        return self.beyond is not None and self.beyond.asks()
+
+    async def look_up(self, name: str, *, caller: Caller, headers: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a caller must know of a function of this mesh, or of one that only others have.
+
+        Raises:
+            UsageError: Not a name.
+            NotFound: Nobody has it.
+            Denied: The security context of the call does not allow it.
+            Unavailable, DeadlineExceeded: Nobody could say.
+        """
+        try:
+            return self.resolve(name)
+        except NotFound:
+            if self.beyond is None or not self.beyond.asks():
+                raise
+        return await self.beyond.resolve(name, caller=caller, headers=headers)
+
     # --- calling ---------------------------------------------------------------------------------------------------
 
     async def call(
@@ -561,12 +582,7 @@ class Invoker:
         name = text_of(body, "name")
         if self._access is not None and not self._access.may_resolve(request.caller, name):
             raise _denied("resolve", name)
-        try:
-            return pack(self.resolve(name))
-        except NotFound:
-            if self.beyond is None or not self.beyond.asks():
-                raise
-            return pack(await self.beyond.resolve(name, caller=request.caller, headers=request.headers))
+        return pack(await self.look_up(name, caller=request.caller, headers=request.headers))
 
 
 def _denied(what: str, name: str) -> Denied:

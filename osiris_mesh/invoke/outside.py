@@ -25,8 +25,9 @@ from osiris_mesh.registry.context import HEADER as CONTEXT
 from osiris_mesh.registry.context import Context
 from osiris_mesh.registry.failover import Failover
 from osiris_mesh.registry.providers.endpoint import surely_not
-from osiris_mesh.registry.record import Provider
+from osiris_mesh.registry.record import MAX_PROVIDERS, Provider
 from osiris_mesh.registry.resolution import Resolution
+from osiris_mesh.registry.selection import Standing
 
 __all__ = ["ANY_ARGUMENTS", "Health", "Names", "Outside", "Providers", "Used"]
 
@@ -34,6 +35,8 @@ ANY_ARGUMENTS: Final[list[Any]] = [[["args", 2, False, ""], ["kwargs", 4, False,
 """Wire form of a signature that takes whatever it is given: of a function whose record has none."""
 TIMEOUT_S: Final = 60.0
 """Seconds a call may take that brings no deadline of its own."""
+_LEAST_MS: Final = 1000
+_VERSIONS: Final = 64
 
 
 class Names(Protocol):
@@ -90,6 +93,10 @@ class Health(Protocol):
 
     def response_ms(self, provider: Provider) -> float:
         """Return the time an answer is expected to take."""
+        ...
+
+    def standing(self, provider: Provider) -> Standing:
+        """Return all that is known of a provider now."""
         ...
 
 
@@ -159,7 +166,8 @@ class Outside:
             Unavailable, DeadlineExceeded: Nobody could say.
         """
         now = self._clock.monotonic()
-        return facts(await self._found(name, now, now + TIMEOUT_S, self._contexts(caller, headers)))
+        found = await self._found(name, now, now + TIMEOUT_S, self._contexts(caller, headers))
+        return facts(found, self._health.standing)
 
     async def call(
         self, name: str, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
@@ -170,7 +178,8 @@ class Outside:
             name: Name, with or without ``@version``.
             body: ``pack([args, kwargs])``.
             deadline: Monotonic seconds, or None.
-            headers: ``binding``, ``idempotent``, ``context`` and ``depth`` count.
+            headers: ``binding``, ``idempotent``, ``context``, ``providers`` (ids, the first to be asked first;
+                those that are not named come last, what may not be asked is not asked) and ``depth`` count.
             caller: Who asks.
 
         Returns:
@@ -188,7 +197,8 @@ class Outside:
         ends = began + TIMEOUT_S if deadline is None else deadline
         context = self._contexts(caller, headers)
         found = await self._found(name, began, ends, context)
-        args, kwargs = _arguments(found, body, headers)
+        args, kwargs = self._arguments(found, body, headers)
+        wanted = _wanted(headers)
         if not found.providers:
             raise NotFound(
                 f"nobody serves {found.name} {found.version}: its record names no provider, and it is not in this mesh",
@@ -200,7 +210,7 @@ class Outside:
         text = carried(context)
         if text:
             onward[CONTEXT] = text
-        value, provider = await self._ask(found, args, kwargs, ends, onward, caller)
+        value, provider = await self._ask(found, _ordered(found.providers, wanted), args, kwargs, ends, onward, caller)
         return pack(value), {
             "node": provider.id,
             "version": str(found.version),
@@ -223,6 +233,7 @@ class Outside:
     async def _ask(
         self,
         found: Resolution,
+        providers: Sequence[Provider],
         args: list[Any],
         kwargs: dict[str, Any],
         ends: float,
@@ -232,7 +243,7 @@ class Outside:
         """Ask the providers in their order, until one answers."""
         clock, health = self._clock.monotonic, self._health
         plan = Failover(
-            found.providers,
+            providers,
             deadline=ends,
             expected_ms=health.response_ms,
             may_repeat=headers.get("idempotent") is True,
@@ -274,6 +285,31 @@ class Outside:
             f"the time for {found.name} was over before it began", fix=MORE_TIME, maybe=False
         )
 
+    def _arguments(
+        self, found: Resolution, body: bytes, headers: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        signature = _signature(found)
+        binding = headers.get("binding")
+        if binding is not None and binding != binding_of(signature):
+            raise Conflict(
+                f"the signature of {found.name} is not the one the arguments were bound against",
+                fix="resolve the name again and bind anew",
+                reason="binding",
+                resolved=facts(found, self._health.standing),
+            )
+        value = unpack(body, VALUE)
+        if not (
+            isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) and isinstance(value[1], dict)
+        ):
+            raise UsageError("a call's body is [arguments, keyword arguments]")
+        args, kwargs = value
+        if binding is None:
+            try:
+                Signature.from_wire(signature, found.name).bind(args, kwargs)
+            except TypeError as error:
+                raise UsageError(str(error)) from None
+        return args, kwargs
+
     def _note(self, provider: Provider, found: Resolution, caller: Caller, began: float, answered: bool | None) -> None:
         now = self._clock.monotonic()
         if answered is None:
@@ -287,8 +323,13 @@ class Outside:
         self._used(Used(provider, found.name, str(found.version), who, now - began, answered))
 
 
-def facts(found: Resolution) -> dict[str, Any]:
-    """Return what a caller must know of a function of a registry."""
+def facts(found: Resolution, standing: Callable[[Provider], Standing]) -> dict[str, Any]:
+    """Return what a caller must know of a function of a registry, and what it may choose by.
+
+    Args:
+        found: What the name comes to.
+        standing: Returns what is known of a provider.
+    """
     bound = found.bound
     if bound is None:
         raise NotFound(f"no registry has {found.name}", name=found.name)
@@ -303,7 +344,46 @@ def facts(found: Resolution) -> dict[str, Any]:
         "description": binding.description,
         "timeout_ms": int(TIMEOUT_S * 1000),
         "idempotent": False,
+        "source": found.source,
+        "age": round(found.age_ms / 1000, 3),
+        "stale": found.stale,
+        "deprecated": bound.deprecated,
+        "requirements": {
+            "level": binding.requirements.level,
+            "permissions": list(binding.requirements.permissions),
+            "trusted_providers": list(binding.requirements.trusted_providers),
+        },
+        "versions": [str(version) for version in found.record.versions][-_VERSIONS:] if found.record else [],
+        "providers": [_row(provider, standing(provider)) for provider in found.providers],
+        # What nobody could renew is asked for again soon, not at every call.
+        "ttl_ms": max(found.fresh_ms, _LEAST_MS),
     }
+
+
+def _row(provider: Provider, known: Standing) -> dict[str, Any]:
+    return provider.payload() | {
+        "response_ms": round(known.response_ms, 3),
+        "availability": round(known.availability, 4),
+        "open": known.open,
+        "draining": known.draining,
+        "in_flight": known.in_flight,
+    }
+
+
+def _wanted(headers: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the providers the caller wants asked first."""
+    wanted = headers.get("providers", [])
+    if not isinstance(wanted, list) or len(wanted) > MAX_PROVIDERS or not all(isinstance(name, str) for name in wanted):
+        raise UsageError(f"the header providers is not a list of at most {MAX_PROVIDERS} ids")
+    return wanted
+
+
+def _ordered(providers: Sequence[Provider], wanted: Sequence[str]) -> Sequence[Provider]:
+    if not wanted:
+        return providers
+    left = {provider.id: provider for provider in providers}
+    first = [left.pop(name) for name in wanted if name in left]
+    return [*first, *left.values()]
 
 
 def _signature(found: Resolution) -> Any:
@@ -311,25 +391,3 @@ def _signature(found: Resolution) -> Any:
     if bound is None or not bound.binding.signature:
         return ANY_ARGUMENTS
     return [[list(part) for part in bound.binding.signature[0]], bound.binding.signature[1]]
-
-
-def _arguments(found: Resolution, body: bytes, headers: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    signature = _signature(found)
-    binding = headers.get("binding")
-    if binding is not None and binding != binding_of(signature):
-        raise Conflict(
-            f"the signature of {found.name} is not the one the arguments were bound against",
-            fix="resolve the name again and bind anew",
-            reason="binding",
-            resolved=facts(found),
-        )
-    value = unpack(body, VALUE)
-    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) and isinstance(value[1], dict)):
-        raise UsageError("a call's body is [arguments, keyword arguments]")
-    args, kwargs = value
-    if binding is None:
-        try:
-            Signature.from_wire(signature, found.name).bind(args, kwargs)
-        except TypeError as error:
-            raise UsageError(str(error)) from None
-    return args, kwargs

@@ -31,7 +31,7 @@ from osiris_mesh.registry.breaker import Breakers
 from osiris_mesh.registry.context import FULL, Context, Level, make, may_call
 from osiris_mesh.registry.record import Binding, Provider, Record, VersionRecord
 from osiris_mesh.registry.resolution import Resolution
-from osiris_mesh.registry.selection import Standings, key_of
+from osiris_mesh.registry.selection import Standing, Standings, key_of
 from osiris_mesh.settings.invoke import InvokeSettings
 from tests.invoke.fakes import FakeLedger, FakePeers, FakeRunner, spec
 
@@ -143,6 +143,9 @@ class Health:
 
     def response_ms(self, provider: Provider) -> float:
         return self._standings.response_ms(provider, SYSTEM.monotonic())
+
+    def standing(self, provider: Provider) -> Standing:
+        return self._standings.standing(provider, SYSTEM.monotonic())
 
 
 class Bench:
@@ -324,3 +327,24 @@ async def test_depth_and_context_go_on_and_the_depth_is_bounded() -> None:
     assert "context" not in bench.providers.asked[-1][3]
     with pytest.raises(OsirisError, match="deep"):
         await bench.call(depth=5)
+
+
+async def test_the_callers_own_order_counts_within_what_may_be_asked() -> None:
+    bench = Bench(ONE, TWO)
+    assert await bench.call(providers=["two", "unknown"]) == 5
+    assert [asked[0] for asked in bench.providers.asked] == ["two"]
+    for wrong in ("two", [1], ["x"] * 65):
+        with pytest.raises(UsageError, match="providers"):
+            await bench.call(providers=wrong)
+
+
+async def test_who_resolves_learns_by_what_to_choose_and_for_how_long_it_holds() -> None:
+    bench = Bench(ONE, TWO)
+    told = await bench.invoker.look_up("far/add", caller=CALLER, headers={})
+    assert (told["source"], told["age"], told["stale"]) == ("git", 1.5, False)
+    assert [row["id"] for row in told["providers"]] == ["one", "two"]
+    assert {"endpoint", "response_ms", "availability", "open", "draining", "in_flight"} <= told["providers"][0].keys()
+    assert told["requirements"]["level"] == "controlled"
+    assert told["ttl_ms"] == 1000
+    assert "providers" not in await bench.invoker.look_up("near/id", caller=CALLER, headers={})
+    assert bench.invoker.asks_beyond

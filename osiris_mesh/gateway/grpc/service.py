@@ -13,7 +13,7 @@ import grpc
 
 from osiris_mesh.access.watch import Hold
 from osiris_mesh.codec import VALUE, pack, unpack
-from osiris_mesh.errors import InternalError, OsirisError, Unavailable, UsageError
+from osiris_mesh.errors import InternalError, NotFound, OsirisError, Unavailable, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.gateway.awaited import awaited
@@ -134,15 +134,21 @@ class Service:
 
     def _bind(self, request: CallRequest) -> bytes:
         """Return the packed arguments of a call that has them as messages, bound against the signature."""
-        spec = self._parts.calls.find(request.name)
+        args, kwargs = [from_value(item) for item in request.values.args], fields_of(request.values.kwargs)
+        try:
+            spec = self._parts.calls.find(request.name)
+        except NotFound:
+            if not self._parts.calls.asks_beyond:
+                raise
+            # Bound where it is resolved.
+            return pack([args, kwargs])
         signature = self._signatures.get(spec.digest)
         if signature is None:
             if len(self._signatures) >= _MAX_QUEUED:
                 self._signatures.clear()
             signature = self._signatures[spec.digest] = Signature.from_wire(spec.signature, spec.name)
-        args = [from_value(item) for item in request.values.args]
         try:
-            bound_args, bound_kwargs = signature.bind(args, fields_of(request.values.kwargs))
+            bound_args, bound_kwargs = signature.bind(args, kwargs)
         except TypeError as error:
             raise UsageError(str(error), fix="see its signature: Resolve") from None
         return pack([bound_args, bound_kwargs])
@@ -157,8 +163,8 @@ class Service:
     @_guarded
     async def Resolve(self, request: ResolveRequest, context: Any) -> ResolveReply:  # noqa: N802 - as above
         """Say which version a name means."""
-        self._bearer(context, "function.read", request.name)
-        facts = self._parts.calls.resolve(request.name)
+        bearer = self._bearer(context, "function.read", request.name)
+        facts = await self._parts.calls.look_up(request.name, caller=bearer.caller, headers={})
         signature = Signature.from_wire(facts["signature"], facts["name"]).to_json()
         return ResolveReply(
             name=facts["name"],

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from osiris_mesh.codec import pack
-from osiris_mesh.errors import LimitExceeded, OsirisError, UsageError
+from osiris_mesh.errors import LimitExceeded, NotFound, OsirisError, UsageError
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway.awaited import awaited
@@ -28,6 +28,7 @@ from osiris_mesh.registry.context import HTTP_HEADER, parse
 
 __all__ = ["CALL_HEADERS", "answer_media", "call", "deadline", "fact_headers", "map_", "prepare", "run"]
 
+_PROVIDERS: Final = "Osiris-Providers"
 CALL_HEADERS: Final = ("Osiris-Call", "Osiris-Node", "Osiris-Version", "Osiris-Elapsed-Us", "Osiris-Warm")
 """Headers of a call's answer."""
 _MAX_TIMEOUT_MS: Final = 7 * 24 * 3600 * 1000
@@ -84,6 +85,9 @@ def prepare(parts: Parts, name: str, media: str, data: bytes, given: Mapping[str
     context = given.get(HTTP_HEADER)
     if context is not None:
         headers[CONTEXT] = _context(context)
+    providers = given.get(_PROVIDERS)
+    if providers is not None:
+        headers["providers"] = [name for name in map(str.strip, providers.split(",")) if name]
     return body, headers
 
 
@@ -163,10 +167,26 @@ def _bind(parts: Parts, name: str, data: bytes) -> bytes:
         # The forms of bytes have a dollar sign, which JSON may also write as an escape.
         if b"$" in data or b"\\u" in data or data.count(b"[") + data.count(b"{") > _SHALLOW:
             args, kwargs = from_json(args), {key: from_json(value) for key, value in kwargs.items()}
-    return _packed(_signature(parts.calls.find(name)), args, kwargs, name)
+    return _packed(_signature_here(parts, name), args, kwargs, name)
 
 
-def _packed(signature: Signature, args: list[Any], kwargs: dict[str, Any], name: str) -> bytes:
+def _signature_here(parts: Parts, name: str) -> Signature | None:
+    """Return what arguments are bound against; None: the function is not of this mesh, and they are bound elsewhere.
+
+    Raises:
+        NotFound: No such function, and nobody else is asked.
+    """
+    try:
+        return _signature(parts.calls.find(name))
+    except NotFound:
+        if not parts.calls.asks_beyond:
+            raise
+        return None
+
+
+def _packed(signature: Signature | None, args: list[Any], kwargs: dict[str, Any], name: str) -> bytes:
+    if signature is None:
+        return pack([args, kwargs])
     try:
         bound_args, bound_kwargs = signature.bind(args, kwargs)
     except TypeError as error:
@@ -186,7 +206,7 @@ async def map_(ask: Ask) -> types.MapResults:
         raise UsageError(
             f"{len(body.items)} items are more than the {settings.map_items} of one map", fix="send several"
         )
-    signature = _signature(ask.parts.calls.find(name))
+    signature = _signature_here(ask.parts, name)
     bodies = [_packed(signature, [from_json(item)], {}, name) for item in body.items]
     ends = deadline(ask.parts, ask.request.headers)
     given = ask.request.headers.get(HTTP_HEADER)

@@ -31,6 +31,10 @@ _HEADERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         {"type": "string", "enum": ["true", "false"]},
         "The call may be repeated, so that it survives the death of a node.",
     ),
+    "Osiris-Providers": (
+        {"type": "string", "maxLength": 8192},
+        "Ids of providers, with commas, the first to be asked first; of a function of a registry.",
+    ),
     HTTP_HEADER: (
         {"type": "string", "maxLength": MAX_TEXT},
         "Security context the call is kept to, like 'controlled; functions=team-a/*'; it only ever narrows.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from osiris_mesh.errors import Conflict, NotFound
 from osiris_mesh.function.name import qualified
@@ -15,6 +15,9 @@ from osiris_mesh.ledger.kinds import FunctionActivate, FunctionDeprecate, Functi
 from osiris_mesh.ledger.records import FunctionRecord
 
 __all__ = ["activate", "deprecate", "describe", "list_", "record_of", "remove", "resolve", "rollback"]
+
+# Of a function of a registry.
+_BEYOND: Final = ("source", "age", "stale", "deprecated", "requirements", "versions", "providers", "ttl_ms")
 
 
 def record_of(ask: Ask, name: str) -> FunctionRecord:
@@ -51,7 +54,7 @@ async def describe(ask: Ask) -> Any:
 
 async def resolve(ask: Ask) -> types.Resolved:
     """Return which version a name means."""
-    facts = ask.parts.calls.resolve(ask.names["name"])
+    facts = await ask.parts.calls.look_up(ask.names["name"], caller=ask.bearer.caller, headers={})
     signature = Signature.from_wire(facts["signature"], facts["name"])
     return types.Resolved(
         name=facts["name"],
@@ -63,6 +66,7 @@ async def resolve(ask: Ask) -> types.Resolved:
         description=facts["description"],
         timeout_ms=facts["timeout_ms"],
         idempotent=facts["idempotent"],
+        **{key: facts[key] for key in _BEYOND if key in facts},
     )
 
 

@@ -61,6 +61,15 @@ class Calls(Protocol):
         """Return what a caller must know of a function."""
         ...
 
+    @property
+    def asks_beyond(self) -> bool:
+        """Whether functions that this mesh does not have may be found elsewhere."""
+        ...
+
+    async def look_up(self, name: str, *, caller: Caller, headers: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a caller must know of a function of this mesh, or of one that only others have."""
+        ...
+
     def begin(
         self,
         name: str,

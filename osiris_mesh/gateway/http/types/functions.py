@@ -71,6 +71,16 @@ class Resolved(Struct):
     description: str
     timeout_ms: int
     idempotent: bool
+    source: Annotated[str, Meta(description="local, a registry, or peer and a registry.")] = "local"
+    age: Annotated[float, Meta(description="Seconds since a registry said so.")] = 0.0
+    stale: bool = False
+    deprecated: str = ""
+    requirements: Annotated[dict[str, Any], Meta(description="level, permissions, trusted_providers")] | None = None
+    versions: list[str] = []
+    providers: Annotated[
+        list[dict[str, Any]], Meta(description="In the order they are asked, with what is known of each.")
+    ] = []
+    ttl_ms: Annotated[int, Meta(description="For how long it may be relied on.")] = 300_000
 
 
 class OverrideFields(Struct, forbid_unknown_fields=True, omit_defaults=True):
