@@ -25,7 +25,7 @@ whoever keeps a private registry from answering could put a stranger's function 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from osiris_mesh.errors import OsirisError, RemoteProtocolError, UsageError
@@ -223,6 +223,9 @@ def merge(
             winner, "not believed", f"it does not continue what {before.registry} had, and that is not answering"
         )
         winner = None
+    if winner is not None and before is not None and _goes_back(before, winner, accepts):
+        steps[winner.registry] = _step(winner, "not believed", f"{before.registry} had more of the same history before")
+        winner = None
     stale = False
     if winner is not None:
         same = [answer for answer in usable if _same(answer, winner)]
@@ -304,6 +307,25 @@ def _continues(short: Answer, long: Answer, accepts: Accepts | None) -> bool:
     if not _is_prefix(short, long):
         return False
     return _signers(long) <= _signers(short) if accepts is None else accepts(short.registry, long)
+
+
+def _goes_back(before: Answer, winner: Answer, accepts: Accepts | None) -> bool:
+    """Say whether this is the beginning of what was held, and those who wrote the rest still count.
+
+    A registry that lags behind must not take back what another one, which is asked but says nothing usable, had told.
+    """
+    if not _is_prefix(winner, before):
+        return False
+    if _signers(before) <= _signers(winner):
+        return True
+    return accepts is not None and accepts(winner.registry, _with_lines(before))
+
+
+def _with_lines(answer: Answer) -> Answer:
+    """Return an answer whose lines were not kept with those of its versions."""
+    if answer.lines:
+        return answer
+    return replace(answer, lines=b"".join(bound.line + b"\n" for bound in _record(answer).versions.values()))
 
 
 def _parts(before: Answer, answer: Answer) -> bool:

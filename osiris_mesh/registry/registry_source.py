@@ -17,7 +17,6 @@ from osiris_mesh.errors import CheckFailed, OsirisError, RemoteProtocolError
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.registry.federation import Answer
 from osiris_mesh.registry.history import follow, read_lines
-from osiris_mesh.registry.layout import path_of
 from osiris_mesh.registry.memory import Memory
 from osiris_mesh.registry.questions import Questions
 from osiris_mesh.registry.record import Record
@@ -51,19 +50,8 @@ class RegistrySource:
         """See :meth:`osiris_mesh.registry.asking.Source.ask`."""
         registry = self.registry
         found = await registry.lookup(name)
-        record = found.record
-        chain: tuple[bytes, ...] = ()
-        lines = b""
-        blob = await registry.tree.read(path_of(FunctionName.parse(name)))
-        if blob is not None:
-            try:
-                statements = read_lines(blob.data, parse)
-            except RemoteProtocolError:
-                statements = []
-            # It may have changed since it was verified: then the record stands alone, until it is asked for again.
-            if len(statements) == record.sequence and statements[-1].digest == record.digest:
-                chain, lines = tuple(item.digest for item in statements), blob.data
-        return Answer(registry.name, record, None, found.stale, found.age_ms, chain, lines)
+        chain = tuple(item.digest for item in read_lines(found.data, parse))
+        return Answer(registry.name, found.record, None, found.stale, found.age_ms, chain, found.data)
 
     def holds(self, record: Record) -> bool:
         """See :meth:`osiris_mesh.registry.asking.Source.holds`."""
@@ -141,6 +129,7 @@ class Keeper:
         self._clock = clock
         self._rng = rng
         self._wake = asyncio.Event()
+        self._saving = asyncio.Lock()
 
     def fetch(self) -> None:
         """Fetch now: somebody says there is something new."""
@@ -196,12 +185,14 @@ class Keeper:
         if memory is None:
             return
         try:
-            if trust.changed:
-                trust.changed = False
-                await memory.keep_trust(self._registry.name, await asyncio.to_thread(trust.keeping()))
-            if files:
-                wire = await asyncio.to_thread(self._registry.to_wire)
-                await memory.keep_trust(self._registry.name + _FILES, wire)
+            # One after the other: what was seen earlier must not be written over what was seen since.
+            async with self._saving:
+                if trust.changed:
+                    trust.changed = False
+                    await memory.keep_trust(self._registry.name, await asyncio.to_thread(trust.keeping()))
+                if files:
+                    wire = await asyncio.to_thread(self._registry.to_wire)
+                    await memory.keep_trust(self._registry.name + _FILES, wire)
         except OsirisError as error:
             trust.changed = True
             _log.error("trust_not_kept", extra={"registry": self._registry.name, "error": str(error)})

@@ -1,8 +1,8 @@
-"""Two registries with the same names, what is true of them, and every way in which they go wrong.
+"""Three registries with the same names, what is true of them, and every way in which they go wrong.
 
-``near`` is a folder, ``far`` a host behind a relay. A publisher goes on publishing to a folder of its own; what the
-registries show is a *state*: the newest, an older one (rollback), one that a stolen vendor's key forked, one of
-strangers, or a damaged one.
+``near`` is a folder, ``far`` a host behind a relay, ``git`` a repository behind another. A publisher goes on publishing
+to a folder of its own; what the registries show is a *state*: the newest, an older one (rollback), one that a stolen
+vendor's key forked, one of strangers, or a damaged one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from osiris_mesh.registry.registry import Registry
 from osiris_mesh.registry.statement import Statement
 from osiris_mesh.registry.tree_folder import FolderTree
 from osiris_mesh.registry.trust import Trust
+from tests.registry.chaos.git_host import GitHost
 from tests.registry.chaos.relay import Relay
 
 VENDOR = "acme.com"
@@ -109,6 +110,8 @@ class World:
     Attributes:
         near: Folder the first one reads.
         url: Address of the second.
+        git_url: Address of the third.
+        order: Their precedence.
         faults: How often each fault was made.
         seen: Highest sequence of each name that was accepted by the node.
     """
@@ -117,6 +120,8 @@ class World:
         self.rng = rng
         self.near = folder / "near"
         self.url = ""
+        self.git_url = ""
+        self.order = rng.sample(("near", "far", "git"), 3)
         self.faults: dict[str, int] = {}
         self.seen: dict[str, int] = {}
         self.pin = root_of(ROOT_KEY, VENDOR_KEY)
@@ -126,8 +131,9 @@ class World:
         self._strange: State = {}
         self._shown: State = {}
         self._far: State = {}
-        self._modes = {"near": "ok", "far": "ok"}
-        self._relay: Relay | None = None
+        self._modes = dict.fromkeys(("near", "far", "git"), "ok")
+        self._git = GitHost(folder / "registry.git")
+        self._relays: dict[str, Relay] = {}
         self._number = 0
 
     @asynccontextmanager
@@ -143,13 +149,16 @@ class World:
         self._strange = await asyncio.to_thread(strangers.state)
         server = web.Server(self._serve, access_log=None)  # type: ignore[arg-type]
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
-        self._relay = Relay(listening.sockets[0].getsockname()[1], self.rng)
+        self._relays["far"] = Relay(listening.sockets[0].getsockname()[1], self.rng)
         try:
-            async with self._relay.open() as port:
+            async with self._relays["far"].open() as port, self._git.serving() as git_port:
                 self.url = f"http://127.0.0.1:{port}"
-                await self._show("near", "ok")
-                await self._show("far", "ok")
-                yield self
+                self._relays["git"] = Relay(git_port, self.rng)
+                async with self._relays["git"].open() as relayed:
+                    self.git_url = f"http://127.0.0.1:{relayed}/registry.git"
+                    for which in self._modes:
+                        await self._show(which, "ok")
+                    yield self
         finally:
             listening.close()
             await server.shutdown(0.1)
@@ -165,15 +174,15 @@ class World:
 
     async def break_one(self) -> None:
         """Let one registry go wrong, or right again."""
-        which = self.rng.choice(("near", "far"))
+        which = self.rng.choice(("near", "far", "git"))
         modes = ["ok", "ok", "dead", "corrupt", "rollback", "fork", "strange"]
-        if which == "far":
+        if which in self._relays:
             modes += ["hang", "slow", "cut"]
         mode = self.rng.choice(modes)
         self._modes[which] = mode
         await self._show(which, mode)
         if mode != "ok":
-            self.faults[mode] = self.faults.get(mode, 0) + 1
+            self.faults[f"{which} {mode}"] = self.faults.get(f"{which} {mode}", 0) + 1
 
     async def heal(self) -> None:
         """Let everything be right."""
@@ -182,15 +191,41 @@ class World:
             await self._show(which, "ok")
 
     async def _show(self, which: str, mode: str) -> None:
-        state = await self._state(mode, which)
-        if which == "far":
-            assert self._relay is not None
-            self._far = state
+        if which in self._relays:
             network = mode if mode in {"dead", "hang", "slow", "corrupt", "cut"} else "ok"
-            if self._relay.mode != network:
-                self._relay.set(network)
+            if which == "git":
+                # Half of what is damaged is damaged where it is kept.
+                network = "ok" if mode == "corrupt" and self.rng.random() < 0.5 else network
+                await self._show_git(mode, damaged=network == "ok")
+            else:
+                self._far = await self._state(mode, which)
+            if self._relays[which].mode != network:
+                self._relays[which].set(network)
             return
+        state = await self._state(mode, which)
         await asyncio.to_thread(self._write_near, None if mode == "dead" else state)
+
+    async def _show_git(self, mode: str, *, damaged: bool) -> None:
+        older = self._git.commits[:-1] or self._git.commits
+        match mode:
+            case "rollback":
+                await self._git.point(self.rng.choice(older)[0])
+            case "strange":
+                await self._git.fork(self._strange, "")
+            case "fork":
+                commit, state = self.rng.choice(older)
+                await self._git.fork(await self._forked(dict(state)), commit)
+            case "corrupt" if damaged:
+                await self._git.add(self._damaged(self._states[-1]), good=False)
+            case _:
+                await self._git.add(self._states[-1])
+
+    def _damaged(self, state: State) -> State:
+        bad = dict(state)
+        for path in self.rng.sample(sorted(bad), 3):
+            at = self.rng.randrange(len(bad[path]))
+            bad[path] = bad[path][:at] + bytes([bad[path][at] ^ 1]) + bad[path][at + 1 :]
+        return bad
 
     async def _state(self, mode: str, which: str) -> State:
         newest = self._states[-1]
@@ -202,11 +237,7 @@ class World:
             case "fork":
                 return await self._forked(self.rng.choice(self._states[:-1] or self._states))
             case "corrupt" if which == "near":
-                bad = dict(newest)
-                for path in self.rng.sample(sorted(bad), 3):
-                    at = self.rng.randrange(len(bad[path]))
-                    bad[path] = bad[path][:at] + bytes([bad[path][at] ^ 1]) + bad[path][at + 1 :]
-                return bad
+                return self._damaged(newest)
             case _:
                 return newest
 

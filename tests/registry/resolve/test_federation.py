@@ -185,3 +185,21 @@ def test_whatever_is_said_one_step_each_and_the_first_usable_signers_hold(said: 
         held = {bound.digest for bound in verdict.record.versions.values()}
         firsts = {line.digest for line in usable[0]}
         assert firsts <= held, "the history of the highest precedence is continued, never replaced"
+
+
+def test_a_registry_that_lags_takes_back_nothing_that_was_held() -> None:
+    long = history(NAME, ONE, TWO)
+    short, before = long[:1], Answer("b", answer("b", long).record)
+    for other in (Answer("b", error=CheckFailed("refused")), Answer("b")):
+        verdict = judge(answer("a", short), other, before=before)
+        assert verdict.record is None
+        assert not verdict.missing
+        assert outcomes(verdict)["a"] == "not believed"
+    # The same where the longer history's lines can't be judged just now.
+    doubted = judge(answer("a", short), answer("b", long), before=before, accepts=lambda _registry, _answer: False)
+    assert doubted.record is None
+    # Somebody else's continuation is given up once the registry that comes first is back.
+    rogue = Answer("b", answer("b", history(NAME, ONE, TWO, by=key(2))).record)
+    back = judge(answer("a", history(NAME, ONE, by=key(1))), before=rogue, accepts=lambda _registry, _answer: False)
+    assert back.record is not None
+    assert back.record.sequence == 1
