@@ -52,8 +52,18 @@ class Witness:
             os.close(handle)
 
 
+_others: set[int] = set()
+"""Processes below this one that a test found, and so did not make."""
+
+
+@pytest.fixture(autouse=True)
+def only_my_own() -> None:
+    _others.clear()
+    _others.update(descendants())
+
+
 def descendants() -> set[int]:
-    """Return the ids of all processes below this one that live."""
+    """Return the ids of all processes below this one that live and that this test made."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -66,7 +76,7 @@ def descendants() -> set[int]:
     found = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
         found |= more
-    return found - {os.getpid()}
+    return found - {os.getpid()} - _others
 
 
 # what comes back

@@ -85,5 +85,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(folder: Path, number: int,
     assert processes_of(folder)
     running.send_signal(number)
     running.communicate(timeout=60)
-    assert running.returncode == 130
+    # CPython ends itself by SIGINT, which shells show as 130 too, if the interrupt fell into a text that is executed,
+    # as dataclasses do while a module is imported: it remembers that as unhandled (run_eval_code_obj in pythonrun.c).
+    assert running.returncode in {130, -signal.SIGINT}
     wait_until(lambda: not processes_of(folder), seconds=10, what="no process of the demo left")

@@ -17,7 +17,7 @@ from osiris_mesh.registry.tree_ipfs import IpfsPublisher, TreeIpfs
 from tests.registry.ipfs.kubo import Daemon, daemon, find_ipfs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubo() -> Iterator[Daemon]:
     find_ipfs()
     with daemon() as running:
