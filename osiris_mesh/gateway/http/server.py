@@ -50,7 +50,7 @@ _HEADERS: Final = {
 _EXPOSED: Final = ", ".join((*CALL_HEADERS, "Retry-After"))
 _ALLOWED: Final = (
     "Authorization, Content-Type, Accept, Last-Event-ID, "
-    "Osiris-Timeout-Ms, Osiris-Binding, Osiris-Idempotent, Osiris-Context"
+    "Osiris-Timeout-Ms, Osiris-Binding, Osiris-Idempotent, Osiris-Context, Osiris-Providers"
 )
 _PREFLIGHT_SECONDS: Final = "600"
 HEAVY: Final = frozenset({"/v1/ledger/verify", "/v1/node/doctor"})
