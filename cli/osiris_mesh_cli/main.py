@@ -157,6 +157,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Without the program's name; the process's own if None.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        # What everybody tries first on a program he does not know.
+        given = ["version", *given[1:]]
     json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     if os.environ.get("_OSIRIS_MESH_COMPLETE"):
         from osiris_mesh_cli.completion import enable  # noqa: PLC0415 - only a completing shell needs it

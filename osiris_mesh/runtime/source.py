@@ -101,7 +101,8 @@ def choose(found: list[FoundFunction], wanted: str | None, where: str) -> list[F
     if not found:
         raise NotFound(
             f"{where} defines no public function",
-            fix="define one at the top level of the file, with a name that doesn't start with an underscore",
+            fix="define one at the top level of the file, with a name that doesn't start with an underscore; "
+            "or name the folder it is in",
         )
     if wanted is None:
         return found

@@ -323,3 +323,11 @@ def test_a_bare_join_without_mdns_finds_nobody_and_makes_nothing(line: Line) -> 
 def test_the_home_may_be_named_on_the_line(line: Line) -> None:
     answer = line("status", "--home", str(line.home.parent / "other"))
     assert "other" in answer.err
+
+
+def test_the_option_that_everybody_tries_first_says_the_version(line: Line) -> None:
+    asked, told = line("--version"), line("version")
+    assert (asked.code, asked.out) == (0, told.out)
+    assert line("--version", "--json").json == line("version", "--json").json
+    # Only there: a command's own option of that name stays its own.
+    assert line("deploy", "--version", "1.0.0").code == 2
