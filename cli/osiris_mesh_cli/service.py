@@ -21,6 +21,7 @@ app = noun("The node as a service of systemd.")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _SYSTEM: Final = Path("/etc/systemd/system")
+_OF_SYSTEMD: Final = ("PATH", "HOME", "LANG", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
 
 UserFlag = Annotated[bool, typer.Option("--user", help="A service of this user (the default unless root).")]
 SystemFlag = Annotated[bool, typer.Option("--system", help="A service of the machine, started at boot.")]
@@ -136,9 +137,10 @@ def _checked(path: Path, *, system: bool) -> bool:
     tool = shutil.which("systemd-analyze")
     if tool is None:
         return False
+    given = {name: os.environ[name] for name in _OF_SYSTEMD if name in os.environ}
     words = [tool, *(() if system else ("--user",)), "verify", str(path)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(words, env=given, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     complaints = [line for line in done.stderr.splitlines() if path.name in line]

@@ -171,7 +171,10 @@ class Builds:
         return await asyncio.to_thread(_read, answer, code)
 
     async def _carry_out(self, request: bytes, folder: str) -> tuple[bytes, int]:
-        # Of its own session, so that the installer it starts ends with it.
+        from osiris_mesh.runtime.installer import installer_environment  # noqa: PLC0415 - most controllers never build
+
+        # Of its own session, so that the installer it starts ends with it. Of this process's environment it gets what
+        # says where packages come from; what else an operator gave the controller is nobody's who parses a source.
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -181,7 +184,7 @@ class Builds:
             stdout=PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             cwd=folder,
-            env={**os.environ, "TMPDIR": folder},
+            env={**installer_environment(os.environ), "TMPDIR": folder},
             start_new_session=True,
         )
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from osiris_mesh.errors import UsageError
+from osiris_mesh_cli.service import _checked
 from osiris_mesh_cli.unit import quoted, unit_text
 from tests.cli.conftest import Line
 
@@ -107,3 +108,15 @@ def test_a_service_of_the_machine_is_printed_with_its_user(line: Line) -> None:
     value = line("service", "install", "--system", "--print", "--run-as", "ada", "--name", "two", "--json").json
     assert value["path"] == "/etc/systemd/system/two.service"
     assert "User=ada\n" in value["unit"]
+
+
+def test_systemd_gets_an_environment_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, tool = tmp_path / "seen", tmp_path / "systemd-analyze"
+    tool.write_text(f"#!/bin/sh\n/usr/bin/env > {seen}\n")
+    tool.chmod(0o700)
+    monkeypatch.setattr("osiris_mesh_cli.service.shutil.which", lambda _name: str(tool))
+    monkeypatch.setenv("OSIRIS_SIGNING_KEY", "secret")
+    assert _checked(tmp_path / "osiris-test.service", system=False)
+    given = seen.read_text("utf-8")
+    assert "PATH=" in given
+    assert "secret" not in given

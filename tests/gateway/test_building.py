@@ -14,6 +14,7 @@ import pytest
 from osiris_mesh.errors import LimitExceeded, NotFound, Overloaded, UsageError
 from osiris_mesh.gateway.building import Builds, Job
 from osiris_mesh.runtime.build import build_bundles
+from osiris_mesh.runtime.installer import installer_environment
 
 ADD = b"def add(a: int, b: int) -> int:\n    return a + b\n"
 
@@ -27,6 +28,25 @@ async def test_a_build_gives_what_the_command_line_builds(tmp_path: Path) -> Non
     (own,) = build_bundles(folder / "add.py", version="1.0.0")
     (same,) = await Builds(1).run(Job({"add.py": ADD}, folder="math"))
     assert same.digest == own.digest
+
+
+async def test_a_build_sees_nothing_of_the_controllers_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, program = tmp_path / "seen", tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n/usr/bin/env > {seen}\ncat > /dev/null\n")
+    program.chmod(0o700)
+    for name in ("OSIRIS_SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD_NOT", "PYTHONSTARTUP", "SSH_AUTH_SOCK"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://index.example/simple")
+    monkeypatch.setattr("sys.executable", str(program))
+    with pytest.raises(LimitExceeded):
+        await Builds(1).run(Job({"add.py": ADD}))
+    given = dict(line.split("=", 1) for line in seen.read_text("utf-8").splitlines())
+    assert "secret" not in given.values()
+    assert given["UV_DEFAULT_INDEX"] == "https://index.example/simple"
+    assert Path(given["TMPDIR"]).name.startswith("osiris-build-")
+    assert set(given) <= {*installer_environment(dict.fromkeys(given, "")), "TMPDIR", "PWD", "SHLVL", "_", "OLDPWD"}
 
 
 async def test_a_folder_is_built_as_one() -> None:
