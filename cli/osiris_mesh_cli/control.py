@@ -153,9 +153,13 @@ class Controller:
             Denied, NotFound, Conflict: The ledger refused one of them.
             Unavailable: No quorum.
         """
+        return self.record(self.sign(bodies), timeout=timeout)
+
+    def record(self, entries: list[bytes], *, timeout: float = _SUBMIT_SECONDS) -> dict[str, Any]:
+        """Have the mesh record entries of :meth:`sign`; as :meth:`submit`."""
         answer = self.ask(
             "ledger.submit",
-            {"entries": self.sign(bodies), "timeout_ms": int(timeout * 1000)},
+            {"entries": entries, "timeout_ms": int(timeout * 1000)},
             timeout=timeout + 2,
         )
         for outcome in answer["outcomes"]:

@@ -29,16 +29,18 @@ def add(
         str, typer.Option("--events", metavar="NAMES", help="Names or patterns, comma-separated; see docs/events.md.")
     ] = "*",
 ) -> None:
-    """Send events to a URL from now on, and print the secret that signs them, once."""
+    """Send events to a URL from now on, and print the secret that signs them, once; given again, a new one."""
     from osiris_mesh.gateway.config_keys import check  # noqa: PLC0415 - only what changes settings needs it
+    from osiris_mesh.ledger.entry import entry_hash  # noqa: PLC0415 - the same
     from osiris_mesh.ledger.kinds import ConfigSet  # noqa: PLC0415 - the same
 
     keys = {f"webhook.{name}.url": url, f"webhook.{name}.events": events}
     for key, value in keys.items():
         check(key, value)
     with Controller(session.home) as controller:
-        answer = controller.submit(*(ConfigSet(key, value) for key, value in keys.items()))
-        secret = controller.ask("webhook.secret", {"name": name})["secret"]
+        entries = controller.sign(ConfigSet(key, value) for key, value in keys.items())
+        answer = controller.record(entries)
+        secret = controller.ask("webhook.secret", {"name": name, "entry": entry_hash(entries[0])})["secret"]
     session.say(f"{name}: {events} to {url}; the secret checks Osiris-Signature (docs/webhooks.md)")
     shown = {"name": name, "url": url, "events": events, "secret": secret, "height": answer["height"]}
     session.result(shown, secret)

@@ -40,18 +40,21 @@ _JITTER: Final = 0.2
 _HOLD_SECONDS: Final = 30.0
 _HELD: Final = 256
 _GONE: Final = 410
-_SECRET: Final = b"osiris/webhook/v1\0"
+_SECRET: Final = b"osiris/webhook/v2\0"
 _ID: Final = b"osiris/webhook-delivery/v1\0"
 
 
-def webhook_secret(network_key: bytes, name: str) -> str:
+def webhook_secret(network_key: bytes, name: str, entry: bytes) -> str:
     """Return the signing secret of a webhook: ``osw1`` and 43 letters of base64url.
+
+    Set anew, to the same URL too, it has a new one.
 
     Args:
         network_key: The mesh's 32 bytes; every member has them, so every member signs alike.
         name: The webhook's name.
+        entry: Hash of the ledger's entry that set its URL, 32 bytes.
     """
-    digest = hmac.digest(network_key, _SECRET + name.encode(), "sha256")
+    digest = hmac.digest(network_key, _SECRET + entry + name.encode(), "sha256")
     return "osw1" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 

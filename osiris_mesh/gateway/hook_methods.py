@@ -7,19 +7,23 @@ from typing import Any, Final, Protocol
 
 from osiris_mesh.codec import FRAME, pack, unpack
 from osiris_mesh.errors import UsageError
-from osiris_mesh.gateway.deliveries import webhook_secret
 from osiris_mesh.gateway.events import Bus, check_patterns
 from osiris_mesh.link import Audience, Request, Router, Stream
 
 __all__ = ["HookMethods", "Tester"]
 
 _MAX_NAME: Final = 64
+_HASH: Final = 32
 
 
 class Tester(Protocol):
     """What the methods need of the webhooks."""
 
-    async def test(self, name: str) -> dict[str, Any]:
+    def webhook_secret(self, name: str, entry: bytes) -> str:
+        """Return what a webhook's deliveries are signed with, once, for the hash of the entry that set its URL."""
+        ...
+
+    async def test_webhook(self, name: str) -> dict[str, Any]:
         """Send a test delivery now; return ok, status and detail."""
         ...
 
@@ -31,13 +35,11 @@ class HookMethods:
         router: The node's methods.
         bus: Its events.
         webhooks: Its webhooks.
-        network_key: What signing secrets are derived from.
     """
 
-    def __init__(self, router: Router, bus: Bus, webhooks: Tester, network_key: bytes) -> None:
+    def __init__(self, router: Router, bus: Bus, webhooks: Tester) -> None:
         self._bus = bus
         self._webhooks = webhooks
-        self._network_key = network_key
         router.unary("events.list", self._list, allow=Audience.LOCAL)
         router.streaming("events.follow", self._follow, allow=Audience.LOCAL)
         router.unary("webhook.secret", self._secret, allow=Audience.LOCAL)
@@ -56,10 +58,14 @@ class HookMethods:
         await stream.end()
 
     async def _secret(self, request: Request) -> bytes:
-        return pack({"secret": webhook_secret(self._network_key, _name(_body(request)))})
+        body = _body(request)
+        name, entry = _name(body), body.get("entry")
+        if type(entry) is not bytes or len(entry) != _HASH:
+            raise UsageError("the request's entry is not the hash of one")
+        return pack({"secret": self._webhooks.webhook_secret(name, entry)})
 
     async def _test(self, request: Request) -> bytes:
-        return pack(await self._webhooks.test(_name(_body(request))))
+        return pack(await self._webhooks.test_webhook(_name(_body(request))))
 
 
 def _body(request: Request) -> Mapping[str, Any]:

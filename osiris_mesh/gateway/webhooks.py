@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from osiris_mesh.clock import Clock
 from osiris_mesh.errors import NotFound
 from osiris_mesh.gateway.config_keys import Webhook
-from osiris_mesh.gateway.deliveries import Delivery, Duty, Queue, body_of, delivery_id, headers_of, webhook_secret
+from osiris_mesh.gateway.deliveries import Delivery, Duty, Queue, body_of, delivery_id, headers_of
 from osiris_mesh.gateway.events import Event, matches
 from osiris_mesh.gateway.webhook_target import refusal
 
@@ -41,7 +41,7 @@ class Webhooks:
     Args:
         me: Peer id of this node.
         node: Its name.
-        network_key: What the signing secrets are derived from.
+        secret: Returns what the deliveries of a webhook are signed with, by its name.
         mesh: Returns the mesh's id and name.
         clock: Time.
         rng: Jitter.
@@ -52,7 +52,7 @@ class Webhooks:
         self,
         me: str,
         node: str,
-        network_key: bytes,
+        secret: Callable[[str], str],
         mesh: Callable[[], tuple[bytes, str]],
         clock: Clock,
         rng: random.Random,
@@ -61,7 +61,7 @@ class Webhooks:
     ) -> None:
         self._me = me
         self._node = node
-        self._network_key = network_key
+        self._secret = secret
         self._mesh = mesh
         self._clock = clock
         self._rng = rng
@@ -199,8 +199,7 @@ class Webhooks:
         """Send one try; return status, or None and why there is none, and how long the receiver asks us to wait."""
         import aiohttp  # noqa: PLC0415 - imported by _session already
 
-        secret = webhook_secret(self._network_key, hook.name)
-        headers = headers_of(delivery, secret, self._clock.time_ms() // 1000)
+        headers = headers_of(delivery, self._secret(hook.name), self._clock.time_ms() // 1000)
         try:
             async with session.post(
                 hook.target.url,

@@ -242,10 +242,12 @@ def _config_set(state: State, body: kinds.ConfigSet, entry: Entry, context: Cont
     if why:
         raise Refused("value", why)
     if state.settings.get(body.key) == body.value:
+        state.set_by[body.key] = entry.hash
         return UNCHANGED
     if body.key not in state.settings and len(state.settings) >= MAX_SETTINGS:
         raise Refused("full", f"there are {MAX_SETTINGS} settings already")
     state.settings[body.key] = body.value
+    state.set_by[body.key] = entry.hash
     if body.key == LEVEL_KEY:
         state.rules = max(state.rules, rules_level(body.value))
     return ACCEPTED
@@ -260,6 +262,7 @@ def _config_reset(state: State, body: kinds.ConfigReset, entry: Entry, context: 
         return UNCHANGED
     for key in gone:
         del state.settings[key]
+        state.set_by.pop(key, None)
     return ACCEPTED
 
 

@@ -90,6 +90,7 @@ class State:
         functions: By full name.
         containers: What each node said it runs: ``(name, version, instances)`` by peer id.
         settings: Values by key.
+        set_by: Hash of the entry that set each of them last, to the same value too.
         rules: Level of the rules that values of settings obey; see :mod:`osiris_mesh.ledger.values`.
         names: Every key that ever was a user's, a member's or an API token's, with what it was called.
         tree: Files of the registry by path.
@@ -110,6 +111,7 @@ class State:
         self.functions: dict[str, FunctionRecord] = {}
         self.containers: dict[str, tuple[tuple[str, str, int], ...]] = {}
         self.settings: dict[str, str] = {}
+        self.set_by: dict[str, bytes] = {}
         self.rules = 0
         self.names: dict[bytes, Named] = {}
         self.tree: dict[str, TreeFile] = {}

@@ -277,7 +277,7 @@ class Controller:
         )
         self.face = Face(self)
         self.hooks = Hooks(self, self._clock, self._rng, self._set_level)
-        HookMethods(router, self.hooks.bus, self.hooks.webhooks, self.network_key)
+        HookMethods(router, self.hooks.bus, self.hooks)
         self.builds = Builds(self.settings.gateway.builds)
         Control(router, self.face, self.ledger, self.functions)
         FunctionMethods(router, self.ledger, self.functions, self.builds, self._clock)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import osiris_mesh
 from osiris_mesh.clock import Clock
-from osiris_mesh.errors import UsageError
+from osiris_mesh.errors import Denied, UsageError
 from osiris_mesh.function.spec import FunctionSpec
 from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.alerts import Alerts, Fired, Transition
@@ -64,6 +64,7 @@ class Hooks:
         self._settings: Mapping[str, str] | None = None
         self._in_force = InForce()
         self.in_force: Mapping[str, str] = {}
+        self._shown: dict[str, bytes] = {}
         self._news = News(clock.monotonic())
         self._rates = Rates()
         self._alerts = Alerts()
@@ -73,7 +74,7 @@ class Hooks:
         self.webhooks = Webhooks(
             controller.me,
             controller.options.name,
-            controller.network_key,
+            self._secret_of,
             lambda: (controller.ledger.state.mesh_id, controller.ledger.state.name),
             clock,
             rng,
@@ -87,9 +88,28 @@ class Hooks:
         """Send a test delivery now; return ok, status and detail."""
         return await self.webhooks.test(name)
 
-    def webhook_secret(self, name: str) -> str:
-        """Return what a webhook's deliveries are signed with."""
-        return webhook_secret(self._node.network_key, name)
+    def webhook_secret(self, name: str, entry: bytes) -> str:
+        """Return what a webhook's deliveries are signed with, once, to whoever just set it.
+
+        Args:
+            name: The webhook's.
+            entry: Hash of the entry that set its URL.
+
+        Raises:
+            Denied: It was shown, set more than an hour ago, or set by another entry since.
+        """
+        state = self._node.ledger.state
+        ours = entry and state.set_by.get(_url(name)) == entry
+        if not ours or state.first_outcome(entry) is None or self._shown.get(name) == entry:
+            raise Denied(
+                "the secret of a webhook is shown once, to whoever sets it",
+                fix=f"make a new one: osiris-mesh webhook add {name} URL",
+            )
+        self._shown[name] = entry
+        return webhook_secret(self._node.network_key, name, entry)
+
+    def _secret_of(self, name: str) -> str:
+        return webhook_secret(self._node.network_key, name, self._node.ledger.state.set_by.get(_url(name), b""))
 
     def firing(self) -> list[tuple[str, str]]:
         """Return name and subject of the alert rules that hold now, as this node sees it."""
@@ -240,3 +260,7 @@ class Hooks:
             webhooks=self.webhooks.counts(),
             webhook_queue=self.webhooks.waiting(),
         )
+
+
+def _url(name: str) -> str:
+    return f"webhook.{name}.url"

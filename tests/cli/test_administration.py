@@ -191,7 +191,7 @@ def test_webhooks(line: Line) -> None:
     methods = {
         "ledger.submit": accept,
         "config.list": settings(webhook__pager__url="https://hooks.example.org/a", webhook__bad__url="ftp://x/"),
-        "webhook.secret": lambda body: {"secret": f"osw1-{body['name']}"},
+        "webhook.secret": lambda body: {"secret": f"osw1-{body['name']}", "size": len(body["entry"])},
         "webhook.test": lambda _: {"ok": False, "status": 500, "detail": "answered 500"},
     }
     with FakeController(Home(line.home), methods) as fake:

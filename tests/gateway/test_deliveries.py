@@ -34,14 +34,19 @@ def delivery(name: str = "d", since: float = 0.0) -> Delivery:
 def test_vectors_are_those_of_the_docs() -> None:
     text = DOCS.read_text("utf-8")
     vector = json.loads(re.findall(r"```json\n(\{\"network_key.*?)\n```", text, re.DOTALL)[0])
-    secret = webhook_secret(bytes.fromhex(vector["network_key"]), vector["webhook"])
+    secret = webhook_secret(bytes.fromhex(vector["network_key"]), vector["webhook"], bytes.fromhex(vector["entry"]))
     assert secret == vector["secret"]
     assert sign(secret, vector["timestamp"], vector["body"].encode()) == vector["signature"]
 
 
-def test_names_and_networks_have_secrets_of_their_own() -> None:
-    secrets = {webhook_secret(bytes([key]) * 32, name) for key in (0, 1) for name in ("a", "b")}
-    assert len(secrets) == 4
+def test_names_networks_and_entries_have_secrets_of_their_own() -> None:
+    secrets = {
+        webhook_secret(bytes([key]) * 32, name, bytes([entry]) * 32)
+        for key in (0, 1)
+        for name in ("a", "b")
+        for entry in (0, 1)
+    }
+    assert len(secrets) == 8
     assert all(re.fullmatch(r"osw1[A-Za-z0-9_-]{43}", secret) for secret in secrets)
 
 

@@ -12,14 +12,16 @@ import pytest
 from osiris_mesh.clock import FakeClock
 from osiris_mesh.codec import pack, unpack
 from osiris_mesh.errors import NotFound, UsageError
-from osiris_mesh.gateway.deliveries import webhook_secret
 from osiris_mesh.gateway.events import Bus, Event
 from osiris_mesh.gateway.hook_methods import HookMethods
 from osiris_mesh.link import Audience, Link, Router, UnixServer, connect_unix
 
 
 class Webhooks:
-    async def test(self, name: str) -> dict[str, Any]:
+    def webhook_secret(self, name: str, entry: bytes) -> str:
+        return f"{name}:{entry.hex()}"
+
+    async def test_webhook(self, name: str) -> dict[str, Any]:
         if name != "pager":
             raise NotFound("no such webhook")
         return {"ok": True, "status": 204, "detail": "answered 204"}
@@ -33,7 +35,7 @@ def bus() -> Bus:
 @pytest.fixture
 async def link(bus: Bus) -> AsyncIterator[Link]:
     router = Router()
-    HookMethods(router, bus, Webhooks(), b"n" * 32)
+    HookMethods(router, bus, Webhooks())
     assert set(router.methods().values()) == {Audience.LOCAL}
     # Not tmp_path: a Unix socket's path is at most 107 bytes long.
     with tempfile.TemporaryDirectory(prefix="og-") as folder:
@@ -77,10 +79,17 @@ async def test_following_begins_with_what_is_remembered_and_ends_with_the_reader
 
 
 async def test_secret_and_test_delivery(link: Link) -> None:
-    assert (await ask(link, "webhook.secret", {"name": "pager"}))["secret"] == webhook_secret(b"n" * 32, "pager")
+    assert (await ask(link, "webhook.secret", {"name": "pager", "entry": bytes(32)}))["secret"] == "pager:" + "00" * 32
     assert (await ask(link, "webhook.test", {"name": "pager"}))["ok"] is True
     with pytest.raises(NotFound):
         await ask(link, "webhook.test", {"name": "other"})
-    for wrong in ({}, {"name": ""}, {"name": "x" * 65}, {"name": 7}):
+    for wrong in (
+        {},
+        {"name": ""},
+        {"name": "x" * 65},
+        {"name": 7},
+        {"name": "pager"},
+        {"name": "pager", "entry": b"short"},
+    ):
         with pytest.raises(UsageError):
             await ask(link, "webhook.secret", wrong)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osiris_mesh.clock import FakeClock
-from osiris_mesh.errors import UsageError
+from osiris_mesh.errors import Denied, UsageError
 from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.config_keys import KEYS
 from osiris_mesh.gateway.in_force import Held, InForce
@@ -231,7 +231,16 @@ class Node:
         self.functions = SimpleNamespace(
             invoker=SimpleNamespace(attempts=3, refused=0), on_failed_tests=lambda _told: None
         )
-        self.ledger = SimpleNamespace(state=SimpleNamespace(mesh_id=bytes(16), name="m", settings={}))
+        self.seen: set[bytes] = set()
+        self.ledger = SimpleNamespace(
+            state=SimpleNamespace(
+                mesh_id=bytes(16),
+                name="m",
+                settings={},
+                set_by={},
+                first_outcome=lambda entry: 1 if entry in self.seen else None,
+            )
+        )
 
 
 def test_a_node_outlives_every_hostile_value_and_says_so() -> None:
@@ -251,6 +260,25 @@ def test_a_node_outlives_every_hostile_value_and_says_so() -> None:
     assert {event.fields["key"] for event in told} == set(names())
     hooks._configure({})
     assert (node.functions.invoker.attempts, levels) == (node.settings.invoke.attempts, ["debug", ""])
+
+
+def test_a_webhooks_secret_is_shown_once_to_whoever_set_it() -> None:
+    node: Any = Node()
+    hooks = Hooks(node, FakeClock(), random.Random(1), None)
+    first, second = b"1" * 32, b"2" * 32
+    for never in (b"", first):
+        with pytest.raises(Denied, match="shown once"):
+            hooks.webhook_secret("ops", never)
+    node.ledger.state.set_by["webhook.ops.url"] = first
+    with pytest.raises(Denied):
+        hooks.webhook_secret("ops", first)
+    node.seen |= {first, second}
+    secret = hooks.webhook_secret("ops", first)
+    for entry in (first, second):
+        with pytest.raises(Denied):
+            hooks.webhook_secret("ops", entry)
+    node.ledger.state.set_by["webhook.ops.url"] = second
+    assert hooks.webhook_secret("ops", second) != secret
 
 
 def test_a_part_that_fails_does_not_keep_others_from_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:

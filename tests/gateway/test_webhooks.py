@@ -64,13 +64,19 @@ async def serving(receiver: Receiver, context: ssl.SSLContext | None = None) -> 
         await runner.cleanup()
 
 
+def secret_of(name: str) -> str:
+    return webhook_secret(KEY, name, bytes(32))
+
+
 class Sender:
     """A bus and the webhooks behind it, with time in hand."""
 
     def __init__(self, me: str = "me", context: ssl.SSLContext | None = None) -> None:
         self.clock = FakeClock()
         self.bus = Bus(self.clock)
-        self.hooks = Webhooks(me, "n1", KEY, lambda: (b"mesh", "lab"), self.clock, random.Random(1), context=context)
+        self.hooks = Webhooks(
+            me, "n1", secret_of, lambda: (b"mesh", "lab"), self.clock, random.Random(1), context=context
+        )
         self.bus.on(self.hooks.on_event)
         self.hooks.leader(me)
 
@@ -122,7 +128,7 @@ async def test_a_delivery_is_signed_and_complete(receiver: Receiver) -> None:
     }
     timestamp = request.headers["Osiris-Timestamp"]
     assert int(timestamp) == sender.clock.time_ms() // 1000
-    assert request.headers["Osiris-Signature"] == sign(webhook_secret(KEY, "ops"), int(timestamp), body)
+    assert request.headers["Osiris-Signature"] == sign(secret_of("ops"), int(timestamp), body)
     assert request.headers["Osiris-Event"] == "node.lost"
     assert len(request.headers["Osiris-Delivery"]) == 32
     assert request.headers["Content-Type"] == "application/json"
@@ -307,7 +313,7 @@ async def test_a_test_delivery_is_signed_and_sent_once() -> None:
         assert len(receiver.got) == 2
         request, body = receiver.got[0]
         stamp = int(request.headers["Osiris-Timestamp"])
-        assert request.headers["Osiris-Signature"] == sign(webhook_secret(KEY, "ops"), stamp, body)
+        assert request.headers["Osiris-Signature"] == sign(secret_of("ops"), stamp, body)
         assert request.headers["Osiris-Event"] == json.loads(body)["event"] == "webhook.test"
     assert (await sender.hooks.test("ops"))["status"] is None
     with pytest.raises(NotFound):

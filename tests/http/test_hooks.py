@@ -57,6 +57,14 @@ def test_a_webhook_is_made_tested_and_removed(face: Face, heard: tuple[str, Any]
     signed = f"{headers['Osiris-Timestamp']}.".encode() + body
     mark = hmac.new(made.json["secret"].encode(), signed, hashlib.sha256).hexdigest()
     assert headers["Osiris-Signature"] == f"v1={mark}"
+    again = face.ask("PUT", "/v1/webhooks/pager", {"url": url, "events": "node.lost"})
+    assert again.status == 200
+    assert again.json["secret"] != made.json["secret"], "set anew, it has a new secret"
+    assert face.post("/v1/webhooks/pager/test").json["ok"]
+    headers, body = deliveries[1]
+    signed = f"{headers['Osiris-Timestamp']}.".encode() + body
+    mark = hmac.new(again.json["secret"].encode(), signed, hashlib.sha256).hexdigest()
+    assert headers["Osiris-Signature"] == f"v1={mark}"
     assert face.ask("DELETE", "/v1/webhooks/pager").status == 200
     assert face.get("/v1/webhooks").json == {"webhooks": []}
     assert face.post("/v1/webhooks/pager/test").status == 404

@@ -459,11 +459,16 @@ def test_settings(paper: Paper) -> None:
     paper.must(ConfigSet("invoke.max_retries", "3"), OPERATOR)
     paper.must(ConfigSet("max_retries", "4"), OPERATOR)
     assert paper.put(ConfigSet("max_retries", "4"), OPERATOR).code == "unchanged"
+    first = paper.state.set_by["max_retries"]
+    paper.put(ConfigSet("max_retries", "4"), OPERATOR)
+    assert paper.state.set_by["max_retries"] != first, "to the same value too"
+    assert len(first) == 32
     paper.must(ConfigReset("max_retries"), OPERATOR)
     assert paper.put(ConfigReset("max_retries"), OPERATOR).code == "unchanged"
+    assert set(paper.state.set_by) == set(paper.state.settings)
     assert paper.state.settings == {"invoke.max_retries": "3"}
     paper.must(ConfigReset(""), OPERATOR)
-    assert paper.state.settings == {}
+    assert (paper.state.settings, paper.state.set_by) == ({}, {})
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from typing import Any, Final
 from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.hook_views import alert_rows, find_row, webhook_rows
 from osiris_mesh.gateway.http import types
-from osiris_mesh.gateway.http.changes import record
+from osiris_mesh.gateway.http.changes import prepare, propose, record
 from osiris_mesh.gateway.http.route import Ask
 from osiris_mesh.gateway.http.seen import sight_of
+from osiris_mesh.ledger.entry import entry_hash
 from osiris_mesh.ledger.kinds import ConfigReset, ConfigSet
 
 __all__ = [
@@ -43,8 +44,10 @@ async def set_webhook(ask: Ask) -> types.NewWebhook:
     keys = {f"webhook.{name}.url": body.url, f"webhook.{name}.events": body.events}
     for key, value in keys.items():
         config_keys.check(key, value)
-    receipt = await record(ask, [ConfigSet(key, value) for key, value in keys.items()], body.entries)
-    return types.NewWebhook(name, body.url, body.events, ask.parts.hooks.webhook_secret(name), receipt.height)
+    entries = prepare(ask, [ConfigSet(key, value) for key, value in keys.items()], body.entries)
+    receipt = await propose(ask, entries)
+    secret = ask.parts.hooks.webhook_secret(name, entry_hash(entries[0]))
+    return types.NewWebhook(name, body.url, body.events, secret, receipt.height)
 
 
 async def remove_webhook(ask: Ask) -> types.Changed:

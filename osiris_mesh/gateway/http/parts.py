@@ -112,8 +112,8 @@ class Hooks(Protocol):
         """Send a test delivery now; return ok, status and detail; NotFound."""
         ...
 
-    def webhook_secret(self, name: str) -> str:
-        """Return what a webhook's deliveries are signed with."""
+    def webhook_secret(self, name: str, entry: bytes) -> str:
+        """Return what a webhook's deliveries are signed with, once, for the hash of the entry that set its URL."""
         ...
 
     def firing(self) -> Sequence[tuple[str, str]]:
