@@ -95,8 +95,8 @@ def _remedy(principal: Principal, permission: str, subject: str, *, some: bool) 
     if owner is not None and (owner.some(permission) if some else owner.covers(permission, subject)):
         wanted = f"{permission}:{subject}" if subject else permission
         return (
-            f"the token was made without it; make one that has it: osiris-mesh apitoken create --grant {wanted}, "
-            "and --grant for whatever else it is to do"
+            "the token was made without it; make one with it and whatever else it is for: "
+            f"osiris-mesh apitoken create --grant {wanted}"
         )
     return "ask an administrator of the mesh for a role that has it"
 
