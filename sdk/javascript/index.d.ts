@@ -49,6 +49,22 @@ export interface Parameter {
   type: string;
 }
 
+/** Who answers for a function of a registry: what its record says, and what the controller sees of it. */
+export interface Provider {
+  id: string;
+  endpoint: string;
+  region?: string;
+  sla?: "best-effort" | "standard" | "premium";
+  cost_micros?: number;
+  currency?: string;
+  weight?: number;
+  response_ms: number;
+  availability: number;
+  open: boolean;
+  draining: boolean;
+  in_flight: number;
+}
+
 export interface Resolved {
   name: string;
   version: string;
@@ -57,6 +73,19 @@ export interface Resolved {
   description: string;
   timeoutMs: number;
   idempotent: boolean;
+  /** `local`, or the registry that said so. */
+  source: string;
+  /** Seconds since that registry said so. */
+  age: number;
+  /** Older than it should be: nobody gave a newer answer in time. */
+  stale: boolean;
+  deprecated: string;
+  requirements: { level: string; permissions: string[]; trusted_providers: string[] } | null;
+  versions: string[];
+  /** The one asked first first; empty for a function of the mesh. */
+  providers: Provider[];
+  /** For how long it may be relied on. */
+  ttlMs: number;
 }
 
 export interface FunctionRow {

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from osiris_mesh.errors import OsirisError, UsageError
 from osiris_sdk.line import no_events
-from osiris_sdk.options import Options
+from osiris_sdk.options import Choose, Options
 from osiris_sdk.remote import RemoteFunction
 from osiris_sdk.resolved import Resolved
 from osiris_sdk.talk import Exchange, Talk, Talks
@@ -101,6 +101,7 @@ class AsyncCalls:
         idempotent: bool | None = None,
         version: str | None = None,
         context: str | None = None,
+        choose: Choose | None = None,
     ) -> AsyncCalls:
         """Return the same with other options; what is not given stays as it is."""
         now = self._options
@@ -112,6 +113,7 @@ class AsyncCalls:
                 now.idempotent if idempotent is None else idempotent,
                 now.version if version is None else version,
                 now.context if context is None else context,
+                now.choose if choose is None else choose,
             ),
         )
 

@@ -17,6 +17,7 @@ from osiris_mesh.link import Link, Stream, connect_unix
 from osiris_sdk.async_calls import AsyncCalls, AsyncLine
 from osiris_sdk.line import CONNECT_S, stored
 from osiris_sdk.options import Options
+from osiris_sdk.registry import AsyncRegistry
 from osiris_sdk.spread import Spread
 from osiris_sdk.spread_line import Lost, nobody
 from osiris_sdk.talk import REQUEST_S, Exchange, Talk, Talks, may_resend
@@ -315,6 +316,11 @@ class AsyncMesh(AsyncCalls):
 
         deploying = deploying_for(self._target)
         return await (await self._line.one()).run(talk(deploying))
+
+    @property
+    def registry(self) -> AsyncRegistry:
+        """What the controller knows through its registries."""
+        return AsyncRegistry(self)
 
     async def request(
         self, method: str, body: Mapping[str, Any] | None = None, *, timeout: float = REQUEST_S

@@ -69,6 +69,7 @@ _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "token.list": ("GET", "/v1/tokens"),
     "user.list": ("GET", "/v1/users"),
     "config.list": ("GET", "/v1/config"),
+    "registry.list": ("GET", "/v1/registries"),
     "ledger.verify": ("GET", "/v1/ledger/verify"),
 }
 
@@ -105,6 +106,8 @@ def to_http(exchange: Exchange, seconds: float) -> HttpRequest:
             headers["Osiris-Idempotent"] = "true"
         if exchange.headers.get("context"):
             headers["Osiris-Context"] = exchange.headers["context"]
+        if exchange.headers.get("providers"):
+            headers["Osiris-Providers"] = ",".join(exchange.headers["providers"])
         if "traceparent" in exchange.headers:
             headers["traceparent"] = exchange.headers["traceparent"]
         return HttpRequest("POST", f"/v1/call/{_name(exchange.headers['name'])}", headers, exchange.body)
@@ -127,6 +130,18 @@ def to_http(exchange: Exchange, seconds: float) -> HttpRequest:
             path = f"/v1/resolve/{_name(body['name'])}"
         case "function.describe":
             path = f"/v1/functions/{quote(body['name'], safe='@')}"
+        case "registry.resolve":
+            wanted = {
+                "explain": "true" if body.get("explain") else "false",
+                "context": body.get("context", ""),
+                "timeout_ms": body.get("timeout_ms", 10_000),
+            }
+            path = f"/v1/registry/resolve/{_name(body['name'])}?{urlencode(wanted)}"
+        case "registry.find":
+            wanted = {"pattern": body.get("pattern", "**"), "limit": body.get("limit", 1000)}
+            path = f"/v1/registry/names?{urlencode(wanted)}"
+        case "registry.show":
+            path = f"/v1/registry/records/{_name(body['name'])}"
         case "node.metrics":
             path = f"/v1/metrics?{urlencode({'name': body.get('name', '')})}"
         case "ledger.log":

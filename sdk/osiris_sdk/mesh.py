@@ -13,7 +13,8 @@ from osiris_mesh.codec import VALUE, unpack
 from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.link.blocking import BlockingLink
 from osiris_sdk.line import CONNECT_S, Line, LinkLine, Pending
-from osiris_sdk.options import Options
+from osiris_sdk.options import Choose, Options
+from osiris_sdk.registry import Registry
 from osiris_sdk.remote import RemoteFunction
 from osiris_sdk.resolved import Resolved
 from osiris_sdk.talk import REQUEST_S, Exchange, Talk, Talks, may_resend
@@ -50,6 +51,7 @@ class Calls:
         idempotent: bool | None = None,
         version: str | None = None,
         context: str | None = None,
+        choose: Choose | None = None,
     ) -> Calls:
         """Return the same with other options; what is not given stays as it is.
 
@@ -59,6 +61,9 @@ class Calls:
             version: Which version of the function: ``1.4.2``, ``1.4``, ``^1.4``, ``~1.4.2``.
             context: Security context that a call, and whatever it calls, is kept to, like
                 ``controlled; functions=team-a/*``; it only ever narrows.
+            choose: Orders the providers of a function of a registry: gets what is known of each
+                (:attr:`Resolved.providers`, at most two seconds old) and returns ids, the first to be asked first;
+                those it leaves out come last. Not asked where there is but one.
         """
         now = self._options
         return Calls(
@@ -69,6 +74,7 @@ class Calls:
                 now.idempotent if idempotent is None else idempotent,
                 now.version if version is None else version,
                 now.context if context is None else context,
+                now.choose if choose is None else choose,
             ),
         )
 
@@ -318,6 +324,11 @@ class Mesh(Calls):
     def _carry_out(self, talk: Callable[[Deploying], Talk[T]]) -> T:
         deploying = deploying_for(self._target)
         return self._line.one().run(talk(deploying))
+
+    @property
+    def registry(self) -> Registry:
+        """What the controller knows through its registries."""
+        return Registry(self)
 
     def request(
         self, method: str, body: Mapping[str, Any] | None = None, *, timeout: float = REQUEST_S

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from osiris_mesh.errors import UsageError
 
-__all__ = ["Options"]
+__all__ = ["Choose", "Options"]
+
+Choose = Callable[[Sequence[dict[str, Any]]], Sequence[str]]
+"""Orders providers: gets :attr:`osiris_sdk.Resolved.providers`, returns ids, the one to be asked first first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Options:
         version: Which version: ``1.4.2``, ``1.4``, ``^1.4``, ``~1.4.2``; empty for the active one.
         context: Security context that the call, and whatever it calls, is kept to: ``pure``, ``controlled`` or
             ``full``, then patterns, as in ``controlled; functions=team-a/*``. It only narrows what may be reached.
+        choose: Orders the providers of a function of a registry: see :data:`Choose`; None leaves it to the controller.
 
     Raises:
         UsageError: A time that is not positive, or a version inside which a name ends.
@@ -28,6 +34,7 @@ class Options:
     idempotent: bool = False
     version: str = ""
     context: str = ""
+    choose: Choose | None = None
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:

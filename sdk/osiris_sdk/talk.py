@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from osiris_mesh.codec import VALUE, pack, unpack
 from osiris_mesh.errors import Conflict, DeadlineExceeded, NotFound, RemoteProtocolError, Unavailable, UsageError
-from osiris_sdk.options import Options
+from osiris_sdk.options import Choose, Options
 from osiris_sdk.resolved import ResolveCache, Resolved
 from osiris_sdk.trace import OPENTELEMETRY, traceparent
 
@@ -24,6 +24,8 @@ REQUEST_S: Final = 30.0
 GRACE_S: Final = 5.0
 """Seconds beyond a function's own limit in which the controller must have said that it ran out."""
 _REBINDS: Final = 3
+_CHOOSE_S: Final = 2.0
+_MOST_CHOSEN: Final = 64
 _SCALARS: Final = frozenset({int, float, str, bytes, bool, type(None)})
 
 T = TypeVar("T")
@@ -131,8 +133,10 @@ class Talks:
     def _call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Options, more: Mapping[str, Any]
     ) -> Talk[bytes]:
-        known = self._cache.get(name, self._now())
-        resolved = known or (yield from self.resolve(name))
+        chosen = options.choose is not None
+        now = self._now()
+        known = self._cache.recent(name, now, _CHOOSE_S) if chosen else self._cache.get(name, now)
+        resolved = known or (yield from self.resolve(name, fresh=chosen))
         for attempt in range(_REBINDS):
             try:
                 body = _packed(resolved, args, kwargs)
@@ -168,11 +172,21 @@ class Talks:
             headers["idempotent"] = True
         if options.context:
             headers["context"] = options.context
+        if options.choose is not None and len(resolved.providers) > 1:
+            headers["providers"] = _chosen(options.choose, resolved)
         if OPENTELEMETRY in sys.modules and (context := traceparent()):
             headers["traceparent"] = context
         own = resolved.timeout_ms / 1000 + GRACE_S
         timeout = own if options.timeout is None else min(options.timeout, own)
         return Exchange("call", body, headers, timeout, options.idempotent or resolved.idempotent)
+
+
+def _chosen(choose: Choose, resolved: Resolved) -> list[str]:
+    """Return ids of providers in the order the caller's own function gives."""
+    ids = list(choose([dict(row) for row in resolved.providers]))
+    if not all(type(name) is str for name in ids):
+        raise TypeError("the option choose returned something else than ids of providers")
+    return ids[:_MOST_CHOSEN]
 
 
 def _packed(resolved: Resolved, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:

@@ -46,6 +46,9 @@ def test_a_call_passes_its_bytes_through() -> None:
     assert "Osiris-Context" not in request.headers
     asked.headers["context"] = "pure"
     assert to_http(asked, 1.0).headers["Osiris-Context"] == "pure"
+    assert "Osiris-Providers" not in request.headers
+    asked.headers["providers"] = ["eu", "us"]
+    assert to_http(asked, 1.0).headers["Osiris-Providers"] == "eu,us"
     assert from_http(asked, 200, MSGPACK, b"answer") == b"answer"
     asked.headers["details"] = True
     facts = MSGPACK | {"osiris-node": "n", "osiris-version": "1.0.0", "osiris-elapsed-us": "12", "osiris-warm": "true"}

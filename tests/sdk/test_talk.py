@@ -245,3 +245,59 @@ def test_the_cache_is_bounded() -> None:
     for number in range(5000):
         cache.put(f"math/f{number}", one, 0.0)
     assert sum(cache.get(f"math/f{number}", 1.0) is not None for number in range(5000)) <= 4096
+
+
+ROWS = [{"id": "near", "response_ms": 9.0}, {"id": "far", "response_ms": 5.0}]
+OUTSIDE: dict[str, Any] = {"source": "git", "age": 1.5, "stale": True, "providers": ROWS, "versions": ["1.0.0"]}
+
+
+def test_what_a_registry_says_of_a_function_is_read() -> None:
+    resolved = Resolved.from_wire(answer(**OUTSIDE, requirements={"level": "full"}, deprecated="old", ttl_ms=2000))
+    assert (resolved.source, resolved.age, resolved.stale, resolved.deprecated) == ("git", 1.5, True, "old")
+    assert resolved.to_json()["providers"] == ROWS
+    assert Resolved.from_wire(answer()).source == "local"
+    for wrong in ({"source": 1}, {"providers": {}}, {"providers": [1]}, {"providers": [{}]}, {"ttl_ms": "1"}):
+        with pytest.raises(RemoteProtocolError):
+            Resolved.from_wire(answer(**wrong))
+
+
+def test_a_name_is_believed_as_long_as_the_controller_says_and_no_longer_than_five_minutes() -> None:
+    cache = ResolveCache()
+    cache.put("math/f", Resolved.from_wire(answer(ttl_ms=2000)), 10.0)
+    assert cache.get("math/f", 11.9) is not None
+    assert cache.get("math/f", 12.0) is None
+    cache.put("math/f", Resolved.from_wire(answer(ttl_ms=10**9)), 10.0)
+    assert cache.get("math/f", 309.9) is not None
+    assert cache.get("math/f", 310.0) is None
+    assert cache.recent("math/f", 11.9, 2.0) is not None
+    assert cache.recent("math/f", 12.0, 2.0) is None
+
+
+def test_the_callers_own_choice_orders_the_providers_by_what_is_known_now() -> None:
+    now = [100.0]
+    talks = Talks(lambda: now[0])
+    shown: list[Any] = []
+
+    def fastest(rows: Any) -> list[str]:
+        shown.append(rows)
+        return [row["id"] for row in sorted(rows, key=lambda row: row["response_ms"])]
+
+    options = Options(choose=fastest)
+    told = Told(talks.call("math/f", (1,), {}, options))
+    said = told.reply(answer(**OUTSIDE))
+    assert said is not None
+    assert said.headers["providers"] == ["far", "near"]
+    assert shown == [ROWS]
+    now[0] += 1.0
+    assert Told(talks.call("math/f", (1,), {}, options)).said.method == "call"  # type: ignore[union-attr]
+    now[0] += 2.0
+    assert Told(talks.call("math/f", (1,), {}, options)).said.method == "resolve"  # type: ignore[union-attr]
+    # Where there is nothing to choose it is not asked, and without it nothing is sent.
+    del shown[:]
+    alone = Told(talks.call("math/f", (1,), {}, options)).reply(answer(providers=ROWS[:1]))
+    assert alone is not None
+    assert "providers" not in alone.headers
+    assert shown == []
+    wrong = Told(Talks(lambda: 0.0).call("math/f", (1,), {}, Options(choose=lambda _rows: [1])))  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="choose"):
+        wrong.reply(answer(**OUTSIDE))

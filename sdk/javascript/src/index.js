@@ -190,13 +190,18 @@ export class Calls {
    * Return which version a name means, and its signature.
    * @param {string} name
    * @returns {Promise<{ name: string, version: string, digest: string, signature: { text: string, parameters: unknown[],
-   *   returns: string }, description: string, timeoutMs: number, idempotent: boolean }>}
+   *   returns: string }, description: string, timeoutMs: number, idempotent: boolean, source: string, age: number,
+   *   stale: boolean, deprecated: string, requirements: Record<string, unknown> | null, versions: string[],
+   *   providers: Record<string, unknown>[], ttlMs: number }>}
    */
   async resolve(name) {
     const found = await this.get(`/v1/resolve/${encoded(this.#full(name))}`);
     const { version, digest, signature, description, timeout_ms: timeoutMs, idempotent } = /** @type {any} */ (found);
     if (typeof signature?.text !== "string") throw new ProtocolError("a name was resolved to something else");
-    return { name: String(found["name"]), version, digest, signature, description, timeoutMs, idempotent };
+    const { source = "local", age = 0, stale = false, deprecated = "", requirements = null } = /** @type {any} */ (found);
+    const { versions = [], providers = [], ttl_ms: ttlMs = 300_000 } = /** @type {any} */ (found);
+    const own = { name: String(found["name"]), version, digest, signature, description, timeoutMs, idempotent };
+    return { ...own, source, age, stale, deprecated, requirements, versions, providers, ttlMs };
   }
 
   /**
