@@ -57,8 +57,8 @@ class DnsServer:
         self._find = find
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._connections = 0
+        self._asking: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         self.address = ""
 
@@ -105,7 +105,7 @@ class DnsServer:
         if self._tcp is not None:
             self._tcp.close()
             self._tcp = None
-        tasks = list(self._tasks)
+        tasks = [*self._asking, *self._connections]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,7 +125,7 @@ class DnsServer:
         if not self._must_ask(query, directory):
             send(wire(answer(query, directory), size), sender)
             return
-        if len(self._tasks) >= _WAITING:
+        if len(self._asking) >= _WAITING:
             self.refused += 1
             send(wire(failure(query), size), sender)
             return
@@ -158,8 +158,8 @@ class DnsServer:
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
 
     @staticmethod
     async def _guard(work: Any) -> None:
@@ -170,15 +170,12 @@ class DnsServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the queries of one connection, one after another (RFC 7766)."""
-        if self._connections >= _CONNECTIONS:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= _CONNECTIONS:
             self.refused += 1
             writer.close()
             return
-        self._connections += 1
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._connections.add(task)
         try:
             while True:
                 async with asyncio.timeout(_IDLE_S):
@@ -204,7 +201,7 @@ class DnsServer:
         except Exception:  # noqa: BLE001 - the outermost edge of a connection
             _log.exception("a connection failed")
         finally:
-            self._connections -= 1
+            self._connections.discard(task)
             writer.close()
 
 

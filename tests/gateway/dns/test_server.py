@@ -135,6 +135,13 @@ async def test_more_connections_than_there_are_places_are_closed_at_once() -> No
         assert await asyncio.wait_for(reader.read(1), 5) == b""
         assert server.refused == 1
         writer.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(0)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(asking, (host, int(port)))
+            await loop.sock_sendall(asking, dns.message.make_query("away.far.mesh", "SRV").to_wire())
+            reply = dns.message.from_wire(await asyncio.wait_for(loop.sock_recv(asking, 2048), 5))
+        assert reply.rcode() == dns.rcode.NOERROR, "connections take no place of a look-up"
         for _, writer in held:
             writer.close()
 
