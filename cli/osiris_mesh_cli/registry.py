@@ -16,6 +16,7 @@ from osiris_mesh_cli import (
     registry_amend,
     registry_ask,
     registry_begin,
+    registry_credential,
     registry_export,
     registry_keys,
     registry_publish,
@@ -226,3 +227,4 @@ def _add_here(session: Session, entry: Entry, way: Way, *, first: bool) -> dict[
 for _part in (registry_begin, registry_publish, registry_amend, registry_export, registry_ask):
     app.registered_commands.extend(_part.app.registered_commands)
 app.add_typer(registry_keys.app, name="keys")
+app.add_typer(registry_credential.app, name="credential")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 from collections.abc import Mapping
@@ -11,21 +10,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from osiris_mesh.clock import Clock
-from osiris_mesh.errors import Conflict, OsirisError, UsageError
+from osiris_mesh.errors import OsirisError
 from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.gateway.registry_methods import RegistryMethods
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.invoke.outside import Outside, Used
 from osiris_mesh.invoke.state_view import StateView
 from osiris_mesh.link import Audience, Links, Request, Router
+from osiris_mesh.node.credentials import CredentialFile, KeptCredentials
 from osiris_mesh.node.placing import Placing
 from osiris_mesh.node.registries import Registries
 from osiris_mesh.registry.context import FULL, Context, parse
 from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.health import Health
 from osiris_mesh.registry.metering_store import Metering
-from osiris_mesh.registry.opening import secret_of
-from osiris_mesh.registry.providers.credentials import Credential, Credentials
 from osiris_mesh.registry.providers.endpoint import Discovery, Endpoint, Endpoints
 from osiris_mesh.registry.record import Provider, Record
 from osiris_mesh.registry.region_peers import METHOD as PEEK
@@ -86,6 +84,7 @@ class Beyond:
             near=self._near,
             call=self._ask_peer,
         )
+        self._shown = KeptCredentials(CredentialFile(controller.home.path), clock)
         self._endpoints: Endpoints | None = None
         self._endpoints_for: tuple[str, ...] = ()
         self._reputation = Reputation(half_life=settings.half_life_s, limit=settings.providers)
@@ -298,7 +297,7 @@ class Beyond:
         from osiris_mesh.registry.providers.network import open_session  # noqa: PLC0415
 
         guard = Guard(allowed)
-        credentials = self._credentials()
+        credentials = self._shown
         exchange = Exchange(open_session(guard), guard)
         https = HttpsEndpoint(exchange, self._clock, credentials)
         mesh = MeshEndpoint(self._links, https, self._clock, credentials, rng=self._rng)
@@ -310,24 +309,3 @@ class Beyond:
             return McpEndpoint(exchange, self._clock, credentials)
 
         return Endpoints({"https": https, "http": https, "mesh": mesh}, {"mcp": make_mcp})
-
-    def _credentials(self) -> Credentials:
-        """Read what providers are shown: ``registry/credentials.json``, id to ``{origin, token_file, header}``."""
-        path = self._node.home.path / "registry" / "credentials.json"
-        if not path.exists():
-            return Credentials({})
-        try:
-            value = json.loads(path.read_text("utf-8"))
-            return Credentials({str(name): _credential(item) for name, item in dict(value).items()})
-        except (ValueError, TypeError, KeyError, OSError, UsageError) as error:
-            raise Conflict(f"{path} is damaged: {error}", fix="mend it; docs/providers.md shows its form") from None
-
-
-def _credential(item: Mapping[str, Any]) -> Credential:
-    secret = secret_of(str(item["token_file"]))
-    header = item.get("header")
-    return (
-        Credential(str(item["origin"]), secret, str(header))
-        if header
-        else Credential.bearer(str(item["origin"]), secret)
-    )

@@ -264,6 +264,19 @@ def unknown_registries(stage: Stage) -> None:
         stage.may(f"registry remove {name}")
 
 
+def a_token(stage: Stage) -> None:
+    """Have the file of a provider's token."""
+    path = stage.folder / "acme.token"
+    path.write_text("a-token\n")
+    path.chmod(0o600)
+
+
+def a_credential(stage: Stage) -> None:
+    """Show it to a provider."""
+    a_token(stage)
+    stage.ok("registry credential set acme --origin https://api.acme.com --token-file acme.token")
+
+
 # What an example finds, by how it begins; the longest beginning that fits counts.
 PREPARED: dict[str, Callable[[Stage], None]] = {
     "update addNumbers": sequence("-remove addNumbers", "deploy ./functions/add_numbers.py --name addNumbers"),
@@ -297,6 +310,9 @@ PREPARED: dict[str, Callable[[Stage], None]] = {
     "registry init": no_registry,
     "registry keys create": no_registry,
     "registry discover": an_allowed_provider,
+    "registry credential": a_token,
+    "registry credential list": a_credential,
+    "registry credential remove": a_credential,
 }
 
 
