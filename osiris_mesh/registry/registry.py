@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from osiris_mesh.clock import SYSTEM, Clock
-from osiris_mesh.errors import NotFound, Unavailable
+from osiris_mesh.errors import Conflict, NotFound, OsirisError, Unavailable
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.registry.believed_tree import index_of
+from osiris_mesh.registry.checkpoint import Checkpoint
 from osiris_mesh.registry.domain_proofs import Domains
 from osiris_mesh.registry.history import read_lines
-from osiris_mesh.registry.layout import path_of
+from osiris_mesh.registry.layout import CHECKPOINT, path_of
 from osiris_mesh.registry.record import Record
 from osiris_mesh.registry.statement import Statement
-from osiris_mesh.registry.tree import Tree
+from osiris_mesh.registry.tree import Keeping, Tree
 from osiris_mesh.registry.trust import Trust
 from osiris_mesh.registry.verified import Listed, entries_from_wire, entries_to_wire
 from osiris_mesh.registry.writable_tree import CHECKPOINT_TTL_MS, Published, WritableTree
@@ -158,9 +160,14 @@ class Registry(WritableTree):
 
         Raises:
             CheckFailed: The tree is not believed; what was believed before is served on.
+            Conflict: The tree's own history was rewritten; the same.
             Unavailable: It can't be reached.
         """
-        tag = await self.tree.refresh()
+        try:
+            tag = await self.tree.refresh()
+        except Conflict as error:
+            await self._keep_rewritten(error)
+            raise
         self._heard = self._clock.monotonic()
         async with self._lock:
             if self._domains is not None:
@@ -171,6 +178,24 @@ class Registry(WritableTree):
             self._tag, self._proven_now = tag, frozenset()
         await self._begin()
         return Synced(tag, changed, dict(self._refused), len(self._index), self.stale)
+
+    async def _keep_rewritten(self, error: Conflict) -> None:
+        """Keep as evidence which head a tree showed that went back, or somewhere else."""
+        reason, now = error.details.get("reason"), error.details.get("now")
+        if reason not in {"rollback", "rewritten"}:
+            return
+        lines: list[Statement] = []
+        what = error.what
+        with contextlib.suppress(OsirisError):
+            data = await self.tree.read_at(str(now), CHECKPOINT) if now and isinstance(self.tree, Keeping) else None
+            if data:
+                # Only looked at: nothing of such a state is ever taken for what was seen.
+                lines = [self._proven.read(data.removesuffix(b"\n"))]
+                sequence = Checkpoint.from_payload(lines[0].payload).sequence
+                seen = self.trust.checkpoint_sequence
+                reason = "rollback" if sequence < seen else "history"
+                what = f"{what}; its checkpoint is {sequence}, and {seen} was seen"
+        self.trust.keep("history" if reason == "rewritten" else reason, "checkpoint", what, self._now_ms(), b"", lines)
 
     def to_wire(self) -> bytes:
         """Return what was verified of the tree, to be believed after a restart as long as its files are the same.

@@ -18,6 +18,7 @@ __all__ = [
     "Blob",
     "Bulk",
     "Change",
+    "Keeping",
     "Reader",
     "Tagged",
     "Tags",
@@ -102,6 +103,22 @@ class Bulk(Protocol):
 
         Raises:
             Unavailable: One of them is not known.
+        """
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """What a tree may offer besides: states it refused, kept to be looked at.
+
+    Its ``refresh`` raises Conflict with ``reason`` ``rollback`` or ``rewritten``, and ``now``: the state it met.
+    """
+
+    async def read_at(self, commit: str, path: str) -> bytes | None:
+        """Return a file as it is in a state that is kept.
+
+        Raises:
+            Unavailable: It is not kept.
         """
         ...
 

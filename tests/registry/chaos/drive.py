@@ -102,6 +102,9 @@ class Node:
         ]
         trees.sort(key=lambda tree: self._world.order.index(tree.name))
         registries = [await self._registry(tree, memory) for tree in trees]
+        # Closed after the resolver, which asks them.
+        for item in registries:
+            self._stack.push_async_callback(item.close)
         asker = Asker(
             {item.name: RegistrySource(item, SYSTEM) for item in registries},
             Federation(tuple(Route(item.name) for item in registries)),
@@ -118,8 +121,6 @@ class Node:
             rng=self._rng,
         )
         await self._stack.enter_async_context(resolver)
-        for item in registries:
-            self._stack.push_async_callback(item.close)
         tasks = await self._stack.enter_async_context(_Tasks())
         for item in registries:
             # A fetch from Git is some ten processes of two machines' work on this one.
