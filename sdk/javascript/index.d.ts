@@ -79,7 +79,8 @@ export interface Resolved {
   age: number;
   /** Older than it should be: nobody gave a newer answer in time. */
   stale: boolean;
-  deprecated: string;
+  /** Why this version should not be used any longer; null: it is in use. */
+  deprecated: string | null;
   requirements: { level: string; permissions: string[]; trusted_providers: string[] } | null;
   versions: string[];
   /** The one asked first first; empty for a function of the mesh. */

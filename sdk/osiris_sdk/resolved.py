@@ -30,7 +30,7 @@ class Resolved:
         source: ``local``: the mesh has it; else the registry that said so, or ``peer`` and that registry.
         age: Seconds since that registry said so.
         stale: It is older than it should be: nobody gave a newer answer in time.
-        deprecated: Why this version should not be used any longer; empty if it may.
+        deprecated: Why this version should not be used any longer; None: it is in use.
         requirements: Of a function of a registry: ``level``, ``permissions`` and ``trusted_providers``; else None.
         versions: The versions a registry has of it.
         providers: Who answers, the one asked first first; maps of what the record says of each (``id``, ``endpoint``,
@@ -50,7 +50,7 @@ class Resolved:
     source: str = "local"
     age: float = 0.0
     stale: bool = False
-    deprecated: str = ""
+    deprecated: str | None = None
     requirements: dict[str, Any] | None = None
     versions: tuple[str, ...] = ()
     providers: tuple[dict[str, Any], ...] = ()
@@ -112,7 +112,7 @@ _MORE: Final[dict[str, tuple[type, ...]]] = {
     "source": (str,),
     "age": (float, int),
     "stale": (bool,),
-    "deprecated": (str,),
+    "deprecated": (str, type(None)),
     "requirements": (dict, type(None)),
     "versions": (list,),
     "providers": (list,),

@@ -191,14 +191,14 @@ export class Calls {
    * @param {string} name
    * @returns {Promise<{ name: string, version: string, digest: string, signature: { text: string, parameters: unknown[],
    *   returns: string }, description: string, timeoutMs: number, idempotent: boolean, source: string, age: number,
-   *   stale: boolean, deprecated: string, requirements: Record<string, unknown> | null, versions: string[],
+   *   stale: boolean, deprecated: string | null, requirements: Record<string, unknown> | null, versions: string[],
    *   providers: Record<string, unknown>[], ttlMs: number }>}
    */
   async resolve(name) {
     const found = await this.get(`/v1/resolve/${encoded(this.#full(name))}`);
     const { version, digest, signature, description, timeout_ms: timeoutMs, idempotent } = /** @type {any} */ (found);
     if (typeof signature?.text !== "string") throw new ProtocolError("a name was resolved to something else");
-    const { source = "local", age = 0, stale = false, deprecated = "", requirements = null } = /** @type {any} */ (found);
+    const { source = "local", age = 0, stale = false, deprecated = null, requirements = null } = /** @type {any} */ (found);
     const { versions = [], providers = [], ttl_ms: ttlMs = 300_000 } = /** @type {any} */ (found);
     const own = { name: String(found["name"]), version, digest, signature, description, timeoutMs, idempotent };
     return { ...own, source, age, stale, deprecated, requirements, versions, providers, ttlMs };

@@ -74,7 +74,7 @@ class Resolved(Struct):
     source: Annotated[str, Meta(description="local, a registry, or peer and a registry.")] = "local"
     age: Annotated[float, Meta(description="Seconds since a registry said so.")] = 0.0
     stale: bool = False
-    deprecated: str = ""
+    deprecated: str | None = None
     requirements: Annotated[dict[str, Any], Meta(description="level, permissions, trusted_providers")] | None = None
     versions: list[str] = []
     providers: Annotated[

@@ -117,7 +117,7 @@ class RegistryResolution(Struct):
     stale: bool
     providers: Annotated[list[dict[str, Any]], Meta(description="In the order they are asked.")]
     record: dict[str, Any] | None
-    deprecated: str = ""
+    deprecated: str | None = None
     why: list[dict[str, str]] = []
 
 
