@@ -35,7 +35,8 @@ ANY_ARGUMENTS: Final[list[Any]] = [[["args", 2, False, ""], ["kwargs", 4, False,
 """Wire form of a signature that takes whatever it is given: of a function whose record has none."""
 TIMEOUT_S: Final = 60.0
 """Seconds a call may take that brings no deadline of its own."""
-_LEAST_MS: Final = 1000
+_LEAST_S: Final = 1.0
+_MOST_S: Final = 300.0
 _VERSIONS: Final = 64
 
 
@@ -167,7 +168,7 @@ class Outside:
         """
         now = self._clock.monotonic()
         found = await self._found(name, now, now + TIMEOUT_S, self._contexts(caller, headers))
-        return facts(found, self._health.standing)
+        return self._facts(found)
 
     async def call(
         self, name: str, body: bytes, *, deadline: float | None, headers: Mapping[str, Any], caller: Caller
@@ -271,9 +272,10 @@ class Outside:
                     f"{provider.id} did not answer for {found.name} in {attempt.wait:.3g} s", fix=MORE_TIME, maybe=True
                 )
             except OsirisError as error:
-                # What is refused for what it is says nothing about whether the provider is well.
-                answered, maybe = not isinstance(error, (Unavailable, DeadlineExceeded)), not surely_not(error)
-                last = error
+                maybe = not surely_not(error)
+                # What is refused for what it is, perhaps before anybody was asked, does not tell whether one is well.
+                answered = False if isinstance(error, (Unavailable, DeadlineExceeded)) else True if maybe else None
+                last = _said_by(provider, error)
             else:
                 answered = True
                 return value, provider
@@ -295,7 +297,7 @@ class Outside:
                 f"the signature of {found.name} is not the one the arguments were bound against",
                 fix="resolve the name again and bind anew",
                 reason="binding",
-                resolved=facts(found, self._health.standing),
+                resolved=self._facts(found),
             )
         value = unpack(body, VALUE)
         if not (
@@ -310,6 +312,9 @@ class Outside:
                 raise UsageError(str(error)) from None
         return args, kwargs
 
+    def _facts(self, found: Resolution) -> dict[str, Any]:
+        return facts(found, self._health.standing, self._clock.monotonic())
+
     def _note(self, provider: Provider, found: Resolution, caller: Caller, began: float, answered: bool | None) -> None:
         now = self._clock.monotonic()
         if answered is None:
@@ -323,12 +328,18 @@ class Outside:
         self._used(Used(provider, found.name, str(found.version), who, now - began, answered))
 
 
-def facts(found: Resolution, standing: Callable[[Provider], Standing]) -> dict[str, Any]:
+def _said_by(provider: Provider, error: OsirisError) -> OsirisError:
+    """Return a provider's error with who it is about: the caller only knows the function's name."""
+    return type(error)(f"{provider.id}: {error.what}", fix=error.fix, **error.details)
+
+
+def facts(found: Resolution, standing: Callable[[Provider], Standing], now: float) -> dict[str, Any]:
     """Return what a caller must know of a function of a registry, and what it may choose by.
 
     Args:
         found: What the name comes to.
         standing: Returns what is known of a provider.
+        now: Monotonic seconds.
     """
     bound = found.bound
     if bound is None:
@@ -356,7 +367,7 @@ def facts(found: Resolution, standing: Callable[[Provider], Standing]) -> dict[s
         "versions": [str(version) for version in found.record.versions][-_VERSIONS:] if found.record else [],
         "providers": [_row(provider, standing(provider)) for provider in found.providers],
         # What nobody could renew is asked for again soon, not at every call.
-        "ttl_ms": max(found.fresh_ms, _LEAST_MS),
+        "ttl_ms": int(min(max(found.fresh_until - now, _LEAST_S), _MOST_S) * 1000),
     }
 
 

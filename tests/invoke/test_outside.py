@@ -19,6 +19,7 @@ from osiris_mesh.errors import (
     FunctionError,
     NotFound,
     OsirisError,
+    Overloaded,
     Unavailable,
     UsageError,
 )
@@ -279,6 +280,16 @@ async def test_the_functions_own_error_is_an_answer() -> None:
         await bench.call()
     assert [asked[0] for asked in bench.providers.asked] == ["one"]
     assert bench.used[0].ok
+    assert bench.breakers.allows(key_of(ONE), SYSTEM.monotonic())
+
+
+@pytest.mark.parametrize("error", [Denied("no bearer"), UsageError("not so"), Overloaded("busy")])
+async def test_a_refusal_names_who_refused_counts_as_no_call_and_leaves_the_provider_well(error: OsirisError) -> None:
+    bench = Bench(ONE)
+    bench.providers.told["one"] = error
+    with pytest.raises(type(error), match=f"one: {error.what}"):
+        await bench.call()
+    assert bench.used == []
     assert bench.breakers.allows(key_of(ONE), SYSTEM.monotonic())
 
 
