@@ -123,7 +123,7 @@ def providers(
     name: VersionedArgument,
     to: ToOption,
     provider: ProviderOption = None,
-    none: Annotated[bool, typer.Option("--none", help="Nobody in particular: any mesh that has the bundle.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Nobody in particular: a mesh in which it is deployed.")] = False,
     cost: CostOption = 0,
     currency: CurrencyOption = "",
     region: RegionOption = "",
@@ -148,7 +148,7 @@ def providers(
     way = Way(to, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
     value = _amend(session, way, signers(session, key or (), key_file), full, lambda _: said)
     shown = [one.payload() for one in said.providers or ()]
-    text = f"{full} {version}: {', '.join(one['endpoint'] for one in shown) or 'any mesh that has the bundle'}"
+    text = f"{full} {version}: {', '.join(one['endpoint'] for one in shown) or 'a mesh in which it is deployed'}"
     session.result({**value, "version": version, "providers": shown}, _amended_text(value, text))
     session.next(f"registry show {full}")
 

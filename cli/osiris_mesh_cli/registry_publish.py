@@ -98,7 +98,7 @@ def publish(
     """Publish the record of a file's function, or of all its public ones, signed; the code itself stays where it is.
 
     The same once more changes nothing. The key is --key, --key-file, $OSIRIS_SIGNING_KEY or the home's user key.
-    Without --provider any mesh that has the bundle can run it.
+    Without --provider a mesh in which it is deployed runs it.
     """
     from osiris_mesh.registry.publishing import Terms  # noqa: PLC0415 - only a publication needs it
     from osiris_mesh.registry.record import SCHEMES  # noqa: PLC0415

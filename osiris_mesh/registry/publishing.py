@@ -29,7 +29,7 @@ class Terms:
     """What a record says besides what the function itself says.
 
     Attributes:
-        providers: Who runs it; none: any mesh that has the bundle.
+        providers: Who runs it; none: a mesh in which it is deployed.
         level: Least security context it needs; empty: the record's own default.
         permissions: Permissions the caller must hold.
         trusted: Patterns of providers that may serve it.
