@@ -18,12 +18,10 @@ from osiris_mesh.registry.federation import Answer, Step
 from osiris_mesh.registry.record import Provider, Record, Requirements, VersionRecord
 from osiris_mesh.registry.selection import Ranking
 
-__all__ = ["LOCAL", "MOST_FRESH_S", "LocalFunctions", "Ready", "Resolution", "allowed", "find_local"]
+__all__ = ["LOCAL", "LocalFunctions", "Ready", "Resolution", "allowed", "find_local"]
 
 LOCAL: Final = "local"
 """Source of a function of this mesh."""
-MOST_FRESH_S: Final = 300.0
-"""Seconds a caller at most relies on an answer without asking again."""
 _MAX_CONTEXTS: Final = 16
 
 
@@ -54,7 +52,7 @@ class Resolution(msgspec.Struct, frozen=True):
         age_ms: Milliseconds since a registry said so.
         stale: It is older than it should be: nobody gave a newer answer in time.
         why: Who said what and why this holds, if that was asked for.
-        fresh_ms: Milliseconds for which another may rely on it; 0: it is stale, or of this mesh.
+        fresh_until: Monotonic time until which it may be relied on; long ago: it is stale, or of this mesh.
     """
 
     name: str
@@ -67,7 +65,7 @@ class Resolution(msgspec.Struct, frozen=True):
     age_ms: int = 0
     stale: bool = False
     why: tuple[Step, ...] = ()
-    fresh_ms: int = 0
+    fresh_until: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return it for people and programs."""
@@ -164,7 +162,7 @@ class Ready:
     ) -> Resolution:
         """Return it as callers get it."""
         entry = self.entry
-        left = min(entry.fresh_until, self.until) - now
+        until, ends = entry.fresh_until, self.until
         return Resolution(
             self.wanted.name,
             self.version,
@@ -176,6 +174,5 @@ class Ready:
             int((now - entry.at) * 1000),
             stale,
             why,
-            # An entry that was replaced is fresh until long ago.
-            int(min(left, MOST_FRESH_S) * 1000) if left > 0.0 else 0,
+            min(ends, until),
         )

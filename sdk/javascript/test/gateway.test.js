@@ -113,6 +113,20 @@ test("the next address steps in where nothing was sent, or a repeated call does 
   }
 });
 
+test("what a registry says of a function is told", async () => {
+  const signature = { text: "(a)", parameters: [], returns: "" };
+  const own = { name: "a/b", version: "1.0.0", digest: "00", signature, description: "", timeout_ms: 5, idempotent: false };
+  const providers = [{ id: "eu", endpoint: "https://eu.example.com", response_ms: 3 }];
+  const outside = { source: "git", age: 1.5, stale: true, deprecated: "old", versions: ["1.0.0"], providers, ttl_ms: 2000 };
+  const answers = [{ ...own, ...outside }, own];
+  const { mesh } = faked(() => json(answers.shift()));
+  const { ttl_ms: ttlMs, ...told } = outside;
+  const { timeout_ms: timeoutMs, ...plain } = own;
+  assert.deepEqual(await mesh.resolve("a/b"), { ...plain, timeoutMs, ...told, requirements: null, ttlMs });
+  const local = await mesh.resolve("a/b");
+  assert.deepEqual([local.source, local.stale, local.providers, local.ttlMs], ["local", false, [], 300_000]);
+});
+
 test("load spreads", async () => {
   const { mesh, asked } = faked(() => json(1), ["https://a.example", "https://b.example"]);
   for (let count = 0; count < 6; count += 1) await mesh.call("a/b");
