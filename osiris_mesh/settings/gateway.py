@@ -19,8 +19,8 @@ class GatewaySettings:
             hold that much memory of the controller.
         header_line: Bytes of the request line, and of one header.
         headers: Headers of one request.
-        connections: Connections at a time. For one more the oldest idle one that never showed a bearer is closed; where
-            there is none, the new one is.
+        connections: Connections at a time. For one more an idle one is closed: the oldest that never showed a bearer,
+            or that which asked longest ago; where there is none, the new one is.
         handshakes: TLS handshakes under way at a time, beside the connections; for one more the oldest is cut. From one
             address as many as ``connections_per_address``.
         connections_per_address: Connections from one remote address at a time (IPv6: from one /64 network), one more is

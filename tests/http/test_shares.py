@@ -49,10 +49,27 @@ def test_the_oldest_idle_unknown_connection_makes_room() -> None:
     third = Visitor()
     assert admission.enter(third, "192.0.2.2", None)
     assert [each.was_cut for each in (busy, first, second)] == [False, False, True]
-    third.is_idle = False
-    assert not admission.enter(Visitor(), "192.0.2.3", None), "known ones and busy ones stay"
+    third.is_idle = first.is_idle = False
+    assert not admission.enter(Visitor(), "192.0.2.3", None), "busy ones stay"
     admission.leave(first)
     assert admission.enter(Visitor(), "192.0.2.3", None)
+
+
+def test_one_bearers_idle_connections_keep_no_other_out() -> None:
+    admission = Admission(4)
+    mine = [Visitor() for _ in range(4)]
+    for each in mine:
+        assert admission.enter(each, "192.0.2.1", None)
+        admission.known(each)
+    admission.known(mine[0])
+    mine[1].is_idle = False
+    fourth, fifth = Visitor(), Visitor()
+    assert admission.enter(fourth, "192.0.2.2", None)
+    assert [each.was_cut for each in mine] == [False, False, True, False], "idle, and its last request the longest ago"
+    assert admission.enter(fifth, "192.0.2.2", None)
+    assert fourth.was_cut, "one that is not known goes first"
+    admission.known(mine[2])
+    assert len(admission) == 4, "one that was cut does not come back"
 
 
 def test_an_address_has_a_bound_of_its_own() -> None:
@@ -76,7 +93,12 @@ def test_at_an_address_of_many_who_only_connects_shuts_nobody_out() -> None:
     assert admission.enter(idle, "192.0.2.1", 2)
     assert admission.enter(Visitor(idle=False), "192.0.2.1", 2)
     assert [each.was_cut for each in (other, idle, known)] == [False, True, False]
-    assert not admission.enter(Visitor(), "192.0.2.1", 2), "known ones and busy ones stay"
+    known.is_idle = False
+    assert not admission.enter(Visitor(), "192.0.2.1", 2), "busy ones stay"
+    known.is_idle = True
+    assert admission.enter(Visitor(), "192.0.2.1", 2)
+    assert known.was_cut
+    assert not other.was_cut
 
 
 @pytest.mark.parametrize(
@@ -213,10 +235,10 @@ async def _idle_strangers() -> None:
             writer.write(head("GET", "/v1/members"))
             assert (await answer(reader))[0] == 200, turn
             assert await closed(strangers[turn][0]), "the oldest first"
-        refused, _ = await connect(port)
-        assert await closed(refused)
-        known_writer.write(head("GET", "/v1/members"))
-        assert (await answer(known))[0] == 200
+        newcomer, newcomer_writer = await connect(port)
+        assert await closed(known), "of those that are known and idle the one that asked longest ago"
+        newcomer_writer.write(ANONYMOUS)
+        assert (await answer(newcomer))[0] == 200
         calls.waiting.pop()()
         assert (await answer(busy))[0] == 200
 
@@ -233,18 +255,17 @@ async def test_a_remote_address_has_its_share_by_setting() -> None:
 
         for _ in range(3):
             await shown()
-        refused, _ = await connect(port)
-        assert await closed(refused)
-        server.parts.book.state.settings["http.connections_per_address"] = "4"
         await shown()
+        assert await closed(pairs[0][0])
+        assert len(server.admission) == 3
+        server.parts.book.state.settings["http.connections_per_address"] = "5"
+        await shown()
+        await shown()
+        assert len(server.admission) == 5
         server.parts.book.state.settings["http.connections_per_address"] = "hostile"
-        refused, _ = await connect(port)
-        assert await closed(refused), "the last good value holds"
-        pairs[0][1].close()
-        await until(lambda: len(server.admission) == 3)
-        reader, writer = await connect(port)
-        writer.write(ANONYMOUS)
-        assert (await answer(reader))[0] == 200
+        await shown()
+        assert await closed(pairs[1][0]), "the default holds"
+        assert len(server.admission) == 5
 
 
 async def test_behind_a_proxy_all_come_from_one_address() -> None:

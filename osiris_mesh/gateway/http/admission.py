@@ -2,8 +2,10 @@
 
 A connection is *known* once it has shown a bearer this mesh knows. Where all places are taken, the oldest connection
 that is idle and not known is closed for the new one, so that who only connects, or only asks for what is public, shuts
-out nobody; where there is none, the new one is refused. One address has a bound of its own, kept in the same way among
-its own connections: on a machine that many use all come from one.
+out nobody. Where there is none, of the known ones that are idle the one whose last request is longest ago, so that one
+bearer with many connections keeps no other out; a client takes that as any server's end of an idle connection. Where
+there is none either, the new one is refused. One address has a bound of its own, kept in the same way among its own
+connections: on a machine that many use all come from one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from functools import lru_cache
+from itertools import chain
 from typing import Final, Protocol
 
 __all__ = ["Admission", "Visitor", "network_of"]
@@ -59,6 +62,8 @@ class Admission:
         self._counts: Counter[str] = Counter()
         # In the order they came.
         self._unknown: dict[Visitor, None] = {}
+        # In the order of their last requests.
+        self._known: dict[Visitor, None] = {}
 
     def __len__(self) -> int:
         return len(self._networks)
@@ -83,8 +88,8 @@ class Admission:
         return True
 
     def _make_room(self, network: str = "") -> bool:
-        """Close the oldest idle connection that is not known, of one address if it is given; False: there is none."""
-        for each in self._unknown:
+        """Close an idle connection, of one address if it is given, one not known first; False: there is none."""
+        for each in chain(self._unknown, self._known):
             if each.is_idle and network in {"", self._networks[each]}:
                 self.leave(each)
                 each.cut()
@@ -92,13 +97,17 @@ class Admission:
         return False
 
     def known(self, visitor: Visitor) -> None:
-        """Note that a connection has shown a bearer this mesh knows."""
+        """Note that a connection has shown a bearer this mesh knows, now."""
         self._unknown.pop(visitor, None)
+        self._known.pop(visitor, None)
+        if visitor in self._networks:
+            self._known[visitor] = None
 
     def leave(self, visitor: Visitor) -> None:
         """Note that a connection ended."""
         network = self._networks.pop(visitor, None)
         self._unknown.pop(visitor, None)
+        self._known.pop(visitor, None)
         if network is not None:
             self._counts[network] -= 1
             if not self._counts[network]:

@@ -97,14 +97,13 @@ class Connection(RequestHandler):
         options: aiohttp's.
     """
 
-    __slots__ = ("_call", "_face", "_heading", "_is_known", "_looping", "_stalled", "_wire")
+    __slots__ = ("_call", "_face", "_heading", "_looping", "_stalled", "_wire")
 
     def __init__(self, manager: web.Server, face: HttpServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self._face = face
         self._call: _Call | None = None
         self._looping = False
-        self._is_known = False
         self._heading = True
         # aiohttp forgets a transport it closes, which may still hold what nobody takes.
         self._wire: asyncio.Transport | None = None
@@ -150,10 +149,8 @@ class Connection(RequestHandler):
         self.force_close()
 
     def shown_bearer(self) -> None:
-        """Note that it has shown a bearer this mesh knows."""
-        if not self._is_known:
-            self._is_known = True
-            self._face.admission.known(self)
+        """Note that it has shown a bearer this mesh knows, now."""
+        self._face.admission.known(self)
 
     def _close_in(self, seconds: float) -> None:
         """Have aiohttp's timer close it if it is idle then."""
@@ -231,8 +228,7 @@ class Connection(RequestHandler):
         if admitted is None:
             return False
         name, bearer = admitted
-        if not self._is_known:
-            self.shown_bearer()
+        face.admission.known(self)
         self._messages.popleft()
         consumed = getattr(self._parser, "message_consumed", None)
         if consumed is not None:
