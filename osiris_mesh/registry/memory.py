@@ -169,13 +169,15 @@ class Memory:
         """
         await self._run(lambda: self._file.keep_trust(registry, data))
 
-    async def forget_trust(self, registry: str) -> None:
-        """Keep nothing of a registry any more: it was removed.
+    async def forget_registry(self, registry: str) -> None:
+        """Keep nothing of a registry any more: it was removed, and another may come under its name.
 
         Raises:
             Unavailable: It could not be written.
         """
-        await self._run(lambda: self._file.keep_trust(registry, b""))
+        await self.flush()
+        gone = await self._run(lambda: self._file.forget(registry))
+        self._names.drop(name for name in gone if name not in self._pending)
 
     # --- on the loop -----------------------------------------------------------------------------------------------
 

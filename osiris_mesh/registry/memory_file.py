@@ -193,6 +193,27 @@ class MemoryFile:
         finally:
             connection.execute("PRAGMA synchronous = NORMAL")
 
+    def forget(self, registry: str) -> list[str]:
+        """Keep nothing of a registry: neither what was seen of it nor what it said. Return names no longer kept."""
+        connection = self._opened()
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            rows = connection.execute("SELECT id, name FROM names WHERE registry = ?", (registry,)).fetchall()
+            connection.executemany("DELETE FROM histories WHERE id = ?", [(number,) for number, _ in rows])
+            connection.execute("DELETE FROM names WHERE registry = ?", (registry,))
+            # What else is kept of it stands under its name and a slash, which is in no registry's name.
+            below = f"{registry}/"
+            connection.execute(
+                "DELETE FROM trust WHERE registry = ? OR substr(registry, 1, ?) = ?", (registry, len(below), below)
+            )
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        return [name for _, name in rows]
+
     def close(self) -> None:
         """Close it."""
         connection, self._connection = self._connection, None

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,10 +112,19 @@ async def test_trust_is_kept_by_registry(path: Path) -> None:
         await memory.keep_trust("r", b"one")
         await memory.keep_trust("r", b"two")
         await memory.keep_trust("s", b"three")
-        await memory.forget_trust("s")
+        await memory.keep_trust("s/files", b"four")
+        await memory.keep_trust("s.t/files", b"five")
+        memory.put(replace(kept(NAME), registry="s"))
+        memory.put(kept("acme.com/image/blur"))
+        await memory.forget_registry("s")
+        assert (NAME in memory, "acme.com/image/blur" in memory) == (False, True)
     async with Memory(path, limit=10) as memory:
         assert await memory.trust("r") == b"two"
         assert await memory.trust("s") is None
+        assert await memory.trust("s/files") is None
+        assert await memory.trust("s.t/files") == b"five"
+        assert await memory.get(NAME) is None
+        assert await memory.get("acme.com/image/blur") == kept("acme.com/image/blur")
     with pytest.raises(Unavailable):
         await memory.trust("r")
 
