@@ -7,11 +7,12 @@ here; a controller keeps its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from osiris_mesh.errors import Conflict, Unavailable
+from osiris_mesh.errors import Conflict, Unavailable, UsageError
 from osiris_mesh_cli import (
     registry_amend,
     registry_ask,
@@ -69,6 +70,10 @@ def add(
     token_file: TokenFileOption = "",
     gateway: GatewayOption = None,
     api: ApiOption = "",
+    renew_key: Annotated[
+        str,
+        typer.Option("--renew-key", metavar="FILE", help="Key this node renews its checkpoint with, before it ends."),
+    ] = "",
 ) -> None:
     """Have this node ask a registry, once it was fetched and is believed; the same once more changes nothing.
 
@@ -77,7 +82,16 @@ def add(
     from osiris_mesh.registry.roster import Entry  # noqa: PLC0415 - only this makes one
 
     way = Way(url, pin, branch, ca_file, token_file, tuple(gateway or ()), api)
-    entry = Entry(name, url, pin, tuple(route or ()), way.options()).check()
+    options = dict(way.options())
+    if renew_key:
+        from osiris_mesh.identity.keys import KeyPair  # noqa: PLC0415 - seldom given
+
+        path = Path(renew_key).expanduser().absolute()
+        if not path.is_file():
+            raise UsageError(f"{path} is no file", fix="give the key's file: osiris-mesh registry keys list")
+        KeyPair.load(path)
+        options["renew_key"] = str(path)
+    entry = Entry(name, url, pin, tuple(route or ()), tuple(sorted(options.items()))).check()
     with session.busy(f"fetching {url}"):
         value = _with_controller(
             session,

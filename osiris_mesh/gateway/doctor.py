@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ __all__ = ["Check", "Facts", "diagnose"]
 _DISK_BYTES: Final = 512 << 20
 _FILES: Final = 1024
 _SKEW_MS: Final = 5_000
+_MOST_TOLD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Facts:
         skew_ms: Difference of this machine's clock to each peer's, by name.
         discovery: Why mDNS does not work; empty if it does, or is off.
         ledger_problems: What the last verification of the chain found.
+        registry_problems: What is wrong with registries: name, what, and what to do.
     """
 
     quorum: bool
@@ -63,6 +65,7 @@ class Facts:
     skew_ms: Mapping[str, int]
     discovery: str = ""
     ledger_problems: tuple[str, ...] = ()
+    registry_problems: tuple[tuple[str, str, str], ...] = ()
 
 
 def diagnose(home: Home, facts: Facts) -> list[dict[str, Any]]:
@@ -103,8 +106,20 @@ def diagnose(home: Home, facts: Facts) -> list[dict[str, Any]]:
             facts.ledger_problems[0] if facts.ledger_problems else "the chain holds",
             "restore the home from a backup, or join again with a new one" if facts.ledger_problems else "",
         ),
+        _registries(facts.registry_problems),
     ]
     return [asdict(check) for check in checks]
+
+
+def _registries(problems: Sequence[tuple[str, str, str]]) -> Check:
+    if not problems:
+        return Check("registries", ok=True, detail="all that were added answer and are believed")
+    return Check(
+        "registries",
+        ok=False,
+        detail="; ".join(f"{name}: {what}" for name, what, _ in problems[:_MOST_TOLD]),
+        fix="; ".join(dict.fromkeys(fix for _, _, fix in problems[:_MOST_TOLD])),
+    )
 
 
 def _private(home: Home) -> Check:

@@ -77,6 +77,16 @@ EVENTS: Final[Mapping[str, Kind]] = {
         "A setting has a value this node can't read; what holds instead is the default, or what allows least.",
         ("key", "why", "holds"),
     ),
+    "registry.refused": Kind(
+        "node",
+        "A registry said what is not believed; the evidence is kept.",
+        ("registry", "reason", "about", "what"),
+    ),
+    "registry.stale_soon": Kind(
+        "node", "A registry's checkpoint ends soon and nobody has renewed it; once a day.", ("registry", "hours", "fix")
+    ),
+    "provider.down": Kind("node", "A provider did not answer and is left alone.", ("provider", "endpoint")),
+    "provider.up": Kind("node", "A provider that was left alone answers again.", ("provider", "endpoint")),
     "alert.firing": Kind("node", "An alert rule holds.", ("alert", "rule", "figure", "subject", "value")),
     "alert.resolved": Kind(
         "node", "An alert rule that fired holds no longer.", ("alert", "rule", "figure", "subject", "seconds")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.errors import OsirisError
+from osiris_mesh.gateway.events import Event
 from osiris_mesh.gateway.in_force import Held
 from osiris_mesh.gateway.registry_methods import RegistryMethods
 from osiris_mesh.identity.keys import KeyPair
@@ -20,6 +21,7 @@ from osiris_mesh.link import Audience, Links, Request, Router
 from osiris_mesh.node.credentials import CredentialFile, KeptCredentials
 from osiris_mesh.node.placing import Placing
 from osiris_mesh.node.registries import Registries
+from osiris_mesh.node.registry_news import RegistryNews, problems_of
 from osiris_mesh.registry.context import FULL, Context, parse
 from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.health import Health
@@ -41,6 +43,8 @@ __all__ = ["Beyond"]
 _TOPIC: Final = "health"
 _DISCOVER_S: Final = 30.0
 _FIND_S: Final = 1.4
+_WATCH_S: Final = 5.0
+_MAX_TOLD: Final = 300
 _log = logging.getLogger(__name__)
 
 
@@ -98,6 +102,7 @@ class Beyond:
             settings=settings,
             clock=clock,
             rng=rng,
+            on_state=self._provider_changed,
         )
         self.placing = Placing(
             KeyPair.load(controller.home.node_key),
@@ -149,6 +154,7 @@ class Beyond:
                 group.create_task(self.health.run(), name="health")
                 group.create_task(self.metering.run(), name="metering")
                 group.create_task(self.placing.run(), name="placing")
+                group.create_task(self._watch(), name="registry news")
         finally:
             await self._close()
 
@@ -255,6 +261,26 @@ class Beyond:
         if not self.asks():
             return []
         return await self.registries.records_of(self._node.ledger.state.functions)
+
+    async def _watch(self) -> None:
+        """Tell of what registries said that was refused, of checkpoints that end soon, and renew those it may."""
+        news = RegistryNews()
+        while True:
+            try:
+                await self.registries.renew()
+                told = news.look(self.registries.states(), self._clock.time_ms())
+                self._node.hooks.tell([Event(name, fields) for name, fields in told])
+            except Exception:  # noqa: BLE001 - a defect met at one registry must not end the node
+                _log.exception("registry_news_defect")
+            await asyncio.sleep(_WATCH_S)
+
+    def _provider_changed(self, provider: Provider, is_down: bool) -> None:
+        fields = {"provider": provider.id, "endpoint": provider.endpoint[:_MAX_TOLD]}
+        self._node.hooks.tell([Event("provider.down" if is_down else "provider.up", fields)])
+
+    def problems(self) -> list[tuple[str, str, str]]:
+        """Return what is wrong with registries, for the doctor: name, what, and what to do."""
+        return problems_of(self.registries.states(), self._clock.time_ms())
 
     def _near(self) -> list[str]:
         return [peer for peer in self.health.near() if self._node.gossip.alive(peer)]

@@ -147,6 +147,7 @@ class Face:
             skew_ms={names.get(peer, peer): skew for peer, skew in node.tips.skew_ms().items()},
             discovery=node.discovery.problem if node.discovery is not None else "",
             ledger_problems=tuple(str(problem["what"]) for problem in verified["problems"]),
+            registry_problems=tuple(node.beyond.problems()),
         )
         return await asyncio.to_thread(diagnose, node.home, facts)
 
@@ -166,6 +167,7 @@ class Face:
         """Take no more work, finish what there is, and hand over leadership."""
         node = self._node
         node.state = "drained"
+        node.beyond.placing.change("draining")
         await node.functions.drain(_DRAIN_SECONDS)
         await node.hand_over()
         return {"peer_id": node.me, "state": node.state}

@@ -220,6 +220,10 @@ class Hooks:
             else:
                 self._publish([Event("alert.resolved", fields | {"seconds": round(one.seconds, 1)})])
 
+    def tell(self, events: list[Event]) -> None:
+        """Publish what another part of the node noticed."""
+        self._publish(events)
+
     def _publish(self, events: list[Event]) -> None:
         for event in events:
             stamped = self.bus.publish(event)

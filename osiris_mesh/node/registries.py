@@ -22,7 +22,9 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.function.name import FunctionName
+from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.node.options import write_private
+from osiris_mesh.node.registry_news import RENEW_MS, RegistryState
 from osiris_mesh.registry.asking import Asker
 from osiris_mesh.registry.breaker import Breakers
 from osiris_mesh.registry.context import FULL, Context
@@ -53,6 +55,7 @@ __all__ = ["Registries"]
 _ADD_S: Final = 30.0
 _MAX_FOUND: Final = 10_000
 _MAX_RECORDS: Final = 256
+_RENEW_AGAIN_S: Final = 600.0
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,8 @@ class _Open:
         keeper: Keeps it in step.
         domains: Asks its vendors' domains.
         task: The keeper, running.
+        delay: Share of a fifth of the time for renewing that this node waits.
+        renew_at: Monotonic seconds before which renewing is not tried again.
     """
 
     entry: Entry
@@ -73,6 +78,8 @@ class _Open:
     keeper: Keeper
     domains: DomainProofs
     task: asyncio.Task[None] | None = None
+    delay: float = 0.0
+    renew_at: float = 0.0
 
     async def close(self) -> None:
         """End its asking and close its tree."""
@@ -242,7 +249,7 @@ class Registries:
             clock=self._clock,
             rng=self._rng,
         )
-        return _Open(entry, registry, keeper, domains)
+        return _Open(entry, registry, keeper, domains, delay=self._rng.random())
 
     async def _domain(self, vendor: str, keys: frozenset[bytes]) -> Proof:
         if self._ask_domain is None:
@@ -305,8 +312,6 @@ class Registries:
             self._roster, self._open[entry.name] = roster, made
             self._save()
             self._use()
-            # Who has the last word about a name may be another one now.
-            self.resolver.questions.doubt()
             if self._running:
                 self._keep(made)
             return self._told(made)
@@ -325,10 +330,7 @@ class Registries:
             if gone is not None:
                 await self._end(gone)
                 await gone.close()
-            # Nothing it said is served on, by whatever registry comes under its name next least of all.
-            self.resolver.questions.recheck()
-            self.resolver.questions.doubt()
-            await self._memory.forget_registry(name)
+            await self._memory.forget_trust(name)
             await asyncio.to_thread(shutil.rmtree, self._folder / "trees" / name, ignore_errors=True)
 
     async def order(self, names: Sequence[str]) -> None:
@@ -341,7 +343,6 @@ class Registries:
             self._roster = self._roster.reorder(names)
             self._save()
             self._use()
-            self.resolver.questions.doubt()
 
     def listing(self) -> list[dict[str, Any]]:
         """Return what is known of every registry, in the order of precedence."""
@@ -450,6 +451,46 @@ class Registries:
     def paths(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return paths of the registry in the ledger with their heads, page by page."""
         return paths_answer(self._ledger.state, body)
+
+    def states(self) -> list[RegistryState]:
+        """Return how every registry stands."""
+        found: list[RegistryState] = []
+        for entry in self._roster.entries:
+            each = self._open.get(entry.name)
+            if each is None:
+                found.append(RegistryState(entry.name, entry.url, "it can't be opened; the log says why"))
+                continue
+            found.append(
+                RegistryState(
+                    entry.name,
+                    entry.url,
+                    each.keeper.failed,
+                    each.registry.expires_ms,
+                    bool(entry.option("renew_key")),
+                    each.registry.trust.evidence,
+                )
+            )
+        return found
+
+    async def renew(self) -> None:
+        """Renew the checkpoints that end before long and whose key this node was given; what fails is tried again."""
+        now, now_ms = self._clock.monotonic(), self._clock.time_ms()
+        for each in list(self._open.values()):
+            path, expires_ms = each.entry.option("renew_key"), each.registry.expires_ms
+            # Nodes with the same key do not all begin at once; who comes second finds it done.
+            due_ms = expires_ms - RENEW_MS + int(RENEW_MS * 0.2 * each.delay)
+            if not path or not expires_ms or now_ms < due_ms or now < each.renew_at:
+                continue
+            each.renew_at = now + _RENEW_AGAIN_S
+            try:
+                key = await asyncio.to_thread(KeyPair.load, Path(path))
+                await each.keeper.once()
+                if each.registry.expires_ms == expires_ms:
+                    async with asyncio.timeout(_ADD_S):
+                        await each.registry.renew([key])
+                    _log.info("registry_renewed", extra={"registry": each.entry.name})
+            except (OsirisError, OSError) as error:
+                _log.warning("registry_not_renewed", extra={"registry": each.entry.name, "error": str(error)})
 
     async def records_of(self, names: Iterable[str]) -> list[Record]:
         """Return the records of these names and those that were looked at lately, from every registry that answers."""

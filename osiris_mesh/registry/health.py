@@ -61,6 +61,7 @@ class Health:
         settings: Periods and bounds.
         clock: Time.
         rng: Jitter.
+        on_state: Called with a provider that is left alone from now on (True), or answers again (False).
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Health:
         settings: RegistrySettings,
         clock: Clock,
         rng: random.Random,
+        on_state: Callable[[Provider, bool], None] = lambda _provider, _is_down: None,
     ) -> None:
+        self._on_state = on_state
         self._resolver = resolver
         self._standings = standings
         self._reputation = reputation
@@ -243,6 +246,7 @@ class Health:
         return self._settings.probe_s * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
     def _tell_state(self, provider: Provider, *, is_down: bool) -> None:
+        self._on_state(provider, is_down)
         self._publish(HealthNews(down=((provider.id, provider.endpoint, is_down),)).to_wire())
 
     def _report(self, now: float) -> None:

@@ -96,6 +96,11 @@ class Registry(WritableTree):
         """How many names were believed at the last synchronisation."""
         return len(self._index)
 
+    @property
+    def expires_ms(self) -> int:
+        """When its checkpoint ends; 0: none was seen."""
+        return self._checkpoint.expires_ms if self._checkpoint is not None else 0
+
     def known(self, name: str) -> Record | None:
         """Return what a name was believed to be when it was last asked for here; None: not lately. Asks nobody."""
         cached = self._cache.get(path_of(FunctionName.parse(name)))

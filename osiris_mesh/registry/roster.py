@@ -25,7 +25,7 @@ _PATTERN: Final = re.compile(r"[A-Za-z0-9._*/-]{1,384}\Z")
 _HEX: Final = re.compile(r"[0-9a-f]{64}\Z")
 _SCP: Final = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^/\\].*\Z")
 _KINDS: Final = "git+https://…, git+ssh://…, git+file://…, https://…, ipfs://…, ipns://…, file://…, or ledger:"
-_OPTIONS: Final = frozenset({"ca_file", "token_file", "branch", "gateways", "api", "key"})
+_OPTIONS: Final = frozenset({"ca_file", "token_file", "branch", "gateways", "api", "key", "renew_key"})
 
 LEDGER: Final = "ledger:"
 """URL of the registry in the mesh's own ledger."""
@@ -77,7 +77,7 @@ class Entry:
         url: Where it is; see :func:`kind_of`.
         pin: Digest of any of its roots, hexadecimal; empty: the first root that is seen is believed and kept.
         routes: Patterns of names it is asked about, ``*`` for any letters of a segment; empty: all.
-        options: ``ca_file``, ``token_file``, ``branch``, ``gateways`` (with commas), ``api``, ``key``.
+        options: ``ca_file``, ``token_file``, ``branch``, ``gateways`` (with commas), ``api``, ``key``, ``renew_key``.
     """
 
     name: str

@@ -19,7 +19,7 @@ from osiris_mesh.registry.roster import Entry
 
 __all__ = ["add", "discover", "evidence", "find", "list_", "order", "remove", "resolve", "show", "sync", "usage"]
 
-_FILES: Final = frozenset({"ca_file", "token_file"})
+_FILES: Final = frozenset({"ca_file", "token_file", "renew_key"})
 _HERE: Final = "add it on the node's machine: osiris-mesh registry add"
 
 
