@@ -19,7 +19,8 @@ from osiris_mesh.registry.roster import Entry
 
 __all__ = ["add", "discover", "evidence", "find", "list_", "order", "remove", "resolve", "show", "sync", "usage"]
 
-_FILES: Final = frozenset({"ca_file", "token_file", "renew_key"})
+_SHOWN: Final = frozenset({"branch", "gateways"})
+"""Options that name nothing of the node's machine."""
 _HERE: Final = "add it on the node's machine: osiris-mesh registry add"
 
 
@@ -116,7 +117,7 @@ def _row(ask: Ask, row: Mapping[str, Any]) -> dict[str, Any]:
     sight = sight_of(ask)
     shown = {
         **row,
-        "options": {key: value for key, value in row["options"].items() if key not in _FILES},
+        "options": {key: value for key, value in row["options"].items() if key in _SHOWN},
         "routes": [pattern for pattern in row["routes"] if sight.whole or sight.sees(pattern)],
     }
     if not sight.whole and shown.get("error"):
