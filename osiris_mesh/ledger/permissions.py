@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 PERMISSIONS: Final[Mapping[str, str]] = {
-    "mesh.read": "status, members, ledger, metrics, doctor",
-    "function.read": "list, describe, resolve",
+    "mesh.read": "status, members, ledger, metrics, doctor, which registries a node asks",
+    "function.read": "list, describe, resolve; names of registries, the one in the ledger whole or by pattern",
     "function.call": "call",
     "function.logs": "what a function printed",
     "function.deploy": "publish, activate, deprecate, remove",
@@ -44,7 +44,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "member.manage": "remove a member, change its role",
     "token.manage": "join and client tokens",
     "config.write": "settings of the mesh, webhooks",
-    "node.manage": "stop, drain, leave, sync",
+    "node.manage": "stop, drain, leave, sync; which registries a node asks",
     "audit.read": "the audit trail",
     "user.manage": "users, roles, other people's API tokens",
 }
