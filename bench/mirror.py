@@ -132,6 +132,8 @@ class _Source:
 
 
 async def _published(registry: Registry, said: Binding, key: KeyPair) -> None:
+    # Nobody signs over what he has not compared; that is a publisher's first look, and not measured here.
+    await registry.sync()
     await registry.publish([said], [key])
     await registry.close()
 
