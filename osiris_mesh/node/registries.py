@@ -312,6 +312,8 @@ class Registries:
             self._roster, self._open[entry.name] = roster, made
             self._save()
             self._use()
+            # Who has the last word about a name may be another one now.
+            self.resolver.questions.doubt()
             if self._running:
                 self._keep(made)
             return self._told(made)
@@ -330,7 +332,10 @@ class Registries:
             if gone is not None:
                 await self._end(gone)
                 await gone.close()
-            await self._memory.forget_trust(name)
+            # Nothing it said is served on, by whatever registry comes under its name next least of all.
+            self.resolver.questions.recheck()
+            self.resolver.questions.doubt()
+            await self._memory.forget_registry(name)
             await asyncio.to_thread(shutil.rmtree, self._folder / "trees" / name, ignore_errors=True)
 
     async def order(self, names: Sequence[str]) -> None:
@@ -343,6 +348,7 @@ class Registries:
             self._roster = self._roster.reorder(names)
             self._save()
             self._use()
+            self.resolver.questions.doubt()
 
     def listing(self) -> list[dict[str, Any]]:
         """Return what is known of every registry, in the order of precedence."""
