@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from osiris_sdk import (
+from osiris_sdk.registry import AsyncRegistry, Registry
     AsyncCalls,
     AsyncMesh,
     Calls,
@@ -38,8 +39,12 @@ def test_both_offer_the_same() -> None:
 
     assert public(Calls) == public(AsyncCalls)
     assert public(Mesh) == public(AsyncMesh)
-    for ours, theirs in ((Calls, AsyncCalls), (Mesh, AsyncMesh)):
+    assert public(Registry) == public(AsyncRegistry)
+    for ours, theirs in ((Calls, AsyncCalls), (Mesh, AsyncMesh), (Registry, AsyncRegistry)):
         for name in public(ours):
+            if isinstance(getattr(ours, name), property):
+                assert isinstance(getattr(theirs, name), property), name
+                continue
             one, other = inspect.signature(getattr(ours, name)), inspect.signature(getattr(theirs, name))
             assert list(one.parameters.values()) == list(other.parameters.values()), name
 
