@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from osiris_sdk import (
-from osiris_sdk.registry import AsyncRegistry, Registry
     AsyncCalls,
     AsyncMesh,
     Calls,
@@ -24,6 +23,7 @@ from osiris_sdk.registry import AsyncRegistry, Registry
     Unavailable,
     UsageError,
 )
+from osiris_sdk.registry import AsyncRegistry, Registry
 from tests.sdk.nodes import Node
 
 
