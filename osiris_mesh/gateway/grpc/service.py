@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
 
 import grpc
 
 from osiris_mesh.access.watch import Hold
 from osiris_mesh.codec import VALUE, pack, unpack
-from osiris_mesh.errors import InternalError, NotFound, OsirisError, Unavailable, UsageError
+from osiris_mesh.errors import InternalError, NotFound, OsirisError, Overloaded, Unavailable, UsageError
 from osiris_mesh.function.name import qualified
 from osiris_mesh.function.signature import Signature
 from osiris_mesh.gateway.awaited import awaited
@@ -43,6 +43,7 @@ __all__ = ["Service"]
 _CONTEXT: Final = HTTP_HEADER.lower()
 _MAX_TAIL: Final = 10_000
 _MAX_QUEUED: Final = 1000
+_LAST_WORD_S: Final = 0.1
 _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
@@ -178,8 +179,8 @@ class Service:
             returns=signature["returns"],
         )
 
-    async def StreamLogs(self, request: LogsRequest, context: Any) -> AsyncIterator[LogLine]:  # noqa: N802 - as above
-        """Send what a function printed on this node."""
+    async def StreamLogs(self, request: LogsRequest, context: Any) -> None:  # noqa: N802 - as above
+        """Send what a function printed on this node, as long as the client takes each line in time."""
         try:
             bearer = self._bearer(context, "function.logs", request.name)
             name = qualified(request.name) if request.name else ""
@@ -189,9 +190,18 @@ class Service:
             with self._shares.stream(bearer.token, bearer.principal.owner or bearer.caller.public_key, most):
                 async with aclosing(self._lines(name, request, bearer)) as lines:
                     async for line in lines:
-                        yield line
+                        # Written here and not yielded, so that there is an end to waiting for who takes nothing.
+                        async with asyncio.timeout(self._parts.settings.write_s):
+                            await context.write(line)
         except OsirisError as error:
             await _abort(context, error)
+        except TimeoutError:
+            _log.info("a log stream was cut: its client takes nothing")
+            # The status lies behind what he does not take: he gets it should he read on, and nobody waits for him.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORD_S):
+                    await _abort(context, Overloaded("the lines are not read as fast as they come", fix="read on"))
+            raise asyncio.CancelledError from None
 
     async def _lines(self, name: str, request: LogsRequest, bearer: Bearer) -> AsyncGenerator[LogLine, None]:
         lines = _Lines()
