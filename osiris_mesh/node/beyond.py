@@ -334,4 +334,14 @@ class Beyond:
 
             return McpEndpoint(exchange, self._clock, credentials)
 
-        return Endpoints({"https": https, "http": https, "mesh": mesh}, {"mcp": make_mcp})
+        def make_market() -> Endpoint:
+            from osiris_mesh.node.markets import NodeMarkets  # noqa: PLC0415 - see above
+            from osiris_mesh.registry.providers.market import MarketEndpoint  # noqa: PLC0415
+
+            markets = NodeMarkets(self.registries.in_ledger, self.registries.shelf, self._clock)
+            return MarketEndpoint(markets, endpoints)
+
+        endpoints = Endpoints(
+            {"https": https, "http": https, "mesh": mesh}, {"mcp": make_mcp, "marketplace": make_market}
+        )
+        return endpoints

@@ -478,6 +478,15 @@ class Registries:
             )
         return found
 
+    def shelf(self, name: str) -> Registry | None:
+        """Return the open registry of that name; None: there is none."""
+        each = self._open.get(name)
+        return each.registry if each is not None else None
+
+    def in_ledger(self) -> Registry | None:
+        """Return the registry in the mesh's own ledger; None: it was not added."""
+        return next((each.registry for each in self._open.values() if each.entry.kind == "ledger"), None)
+
     async def renew(self) -> None:
         """Renew the checkpoints that end before long and whose key this node was given; what fails is tried again."""
         now, now_ms = self._clock.monotonic(), self._clock.time_ms()
