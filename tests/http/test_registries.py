@@ -97,7 +97,9 @@ def test_another_mesh_reads_it_publishes_to_it_and_is_kept_to_its_token(world: W
         *("--token-file", reader, "--json"),
     )
     assert refused.code == 5, refused.out
-    # A right to other names is none to this one: the ledger itself says so.
+    # A right to these names is enough; one to others is none to these: the ledger itself says so.
+    mine = token_file(world, "mine", ["function.read", "registry.publish:math/*"])
+    published(world, "1.1.1", url, "--token-file", mine)
     other = token_file(world, "other", ["function.read", "registry.publish:text/*"])
     denied = world.theirs.run(
         *("registry", "publish", str(world.source), "--to", url, "--key", "owner", "--version", "1.2.0"),
@@ -105,7 +107,7 @@ def test_another_mesh_reads_it_publishes_to_it_and_is_kept_to_its_token(world: W
     )
     assert denied.code == 5, denied.out
     world.ours.ok("registry", "sync", "theirs")
-    assert world.ours.ok("registry", "resolve", "math/add")["version"] == "1.1.0"
+    assert world.ours.ok("registry", "resolve", "math/add")["version"] == "1.1.1"
 
 
 def test_a_publication_that_was_overtaken_is_409_and_changes_nothing(world: World) -> None:
