@@ -99,6 +99,7 @@ class Answer:
         age_ms: Milliseconds since it was known to be up to date.
         chain: Digests of all statements of the history, oldest first; empty: not known.
         lines: The history itself, as in the registry's tree; empty: not known.
+        signers: Keys that signed each statement of ``chain``; empty: not known.
     """
 
     registry: str
@@ -108,6 +109,7 @@ class Answer:
     age_ms: int = 0
     chain: tuple[bytes, ...] = ()
     lines: bytes = b""
+    signers: tuple[frozenset[bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,7 @@ def _fold(
             steps[answer.registry] = _step(
                 answer, "outranked", f"it goes on with signers that are not trusted through {winner.registry}"
             )
-        elif _signers(winner) & _signers(answer):
+        elif _said_both(winner, answer):
             evidence.append(_parting(winner, answer))
             steps[answer.registry] = _step(
                 answer, "quarantined", f"its signer said otherwise in {winner.registry}, which comes before it"
@@ -332,7 +334,16 @@ def _parts(before: Answer, answer: Answer) -> bool:
     """Say whether two histories contradict each other, with a signer in common."""
     if _same(before, answer) or _is_prefix(before, answer) or _is_prefix(answer, before):
         return False
-    return bool(_signers(before) & _signers(answer))
+    return _said_both(before, answer)
+
+
+def _said_both(one: Answer, other: Answer) -> bool:
+    """Say whether somebody signed something in each of two histories that the other does not have.
+
+    Who signed only what they share said nothing twice: anybody can copy the beginning of a history.
+    """
+    shared = frozenset(one.chain).intersection(other.chain)
+    return bool(_signers(one, shared) & _signers(other, shared))
 
 
 def _contradicts(answer: Answer, known: Known) -> Equivocation | None:
@@ -356,14 +367,20 @@ def _parting(kept: Answer, refused: Answer) -> Equivocation:
     return Equivocation(first.name, "", first.digest, second.digest, refused.registry, both)
 
 
-def _signers(answer: Answer) -> frozenset[bytes]:
+def _signers(answer: Answer, but: frozenset[bytes] = frozenset()) -> frozenset[bytes]:
+    """Return who signed the statements of a history, those with a digest in ``but`` left out."""
+    if answer.signers:
+        pairs = zip(answer.chain, answer.signers, strict=True)
+        return frozenset().union(*(keys for digest, keys in pairs if digest not in but))
     found: set[bytes] = set()
     lines = answer.lines.splitlines() if answer.lines else [bound.line for bound in _record(answer).versions.values()]
     for line in lines:
         try:
-            found |= parse(line).keys
+            statement = parse(line)
         except RemoteProtocolError:  # it was proven when it was read; then damage, and no signer of ours
             continue
+        if statement.digest not in but:
+            found |= statement.keys
     return frozenset(found)
 
 

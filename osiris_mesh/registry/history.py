@@ -7,6 +7,7 @@ version bound once. A revoked statement keeps its place and has no effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -15,10 +16,13 @@ from osiris_mesh.function.name import FunctionName, Version
 from osiris_mesh.registry.record import Amendment, Binding, Provider, Record, VersionRecord, read_payload
 from osiris_mesh.registry.statement import Statement, read
 
-__all__ = ["MAX_LINES", "follow", "join_lines", "read_lines"]
+__all__ = ["MAX_LINES", "Signers", "chain_of", "follow", "join_lines", "read_lines"]
 
 MAX_LINES: Final = 4096
 """Statements the history of one name may have."""
+
+Signers = tuple[frozenset[bytes], ...]
+"""Keys that signed each statement of a history, oldest first."""
 
 
 def read_lines(data: bytes, reader: Callable[[bytes], Statement] = read) -> list[Statement]:
@@ -49,6 +53,17 @@ def read_lines(data: bytes, reader: Callable[[bytes], Statement] = read) -> list
 def join_lines(statements: Sequence[Statement]) -> bytes:
     """Return the file for these statements."""
     return b"".join(statement.line + b"\n" for statement in statements)
+
+
+def chain_of(statements: Sequence[Statement]) -> tuple[tuple[bytes, ...], Signers]:
+    """Return the digests of statements, and who signed each."""
+    return tuple(item.digest for item in statements), tuple(_once(item.keys) for item in statements)
+
+
+@lru_cache(maxsize=1024)
+def _once(keys: frozenset[bytes]) -> frozenset[bytes]:
+    """Return one object for equal sets: most histories of a vendor have the same signer throughout."""
+    return keys
 
 
 def follow(name: FunctionName, statements: Sequence[Statement], revoked: Container[bytes] = frozenset()) -> Record:

@@ -23,7 +23,7 @@ from typing import Final, Self, TypeVar
 
 from osiris_mesh.errors import Unavailable
 from osiris_mesh.function.name import FunctionName
-from osiris_mesh.registry.history import follow, read_lines
+from osiris_mesh.registry.history import Signers, chain_of, follow, read_lines
 from osiris_mesh.registry.memory_file import Kept, MemoryFile
 from osiris_mesh.registry.name_index import NameIndex
 from osiris_mesh.registry.record import Record
@@ -38,15 +38,15 @@ _PENDING: Final = 4096
 _PENDING_BYTES: Final = 64 << 20
 
 
-def record_of(name: str, data: bytes, revoked: frozenset[bytes] = frozenset()) -> tuple[Record, tuple[bytes, ...]]:
-    """Decode a history that was verified before; return its record and the digests of its statements.
+def record_of(name: str, data: bytes) -> tuple[Record, tuple[bytes, ...], Signers]:
+    """Decode a history that was verified before; return its record, the digests of its statements and their signers.
 
     Raises:
         OsirisError: It is damaged.
     """
     statements = read_lines(data, parse)
-    record = follow(FunctionName.parse(name), statements, revoked)
-    return record, tuple(item.digest for item in statements)
+    record = follow(FunctionName.parse(name), statements)
+    return record, *chain_of(statements)
 
 
 class Memory:

@@ -368,7 +368,7 @@ class Questions:
             kept = await self._memory.get(name)
             if kept is None:
                 return None
-            record, chain = record_of(name, kept.data)
+            record, chain, signers = record_of(name, kept.data)
         except OsirisError as error:
             _log.warning("history_damaged", extra={"function": name, "error": str(error)})
             return None
@@ -376,7 +376,7 @@ class Questions:
         if already is not None:
             return already
         now, now_ms = self._clock.monotonic(), self._clock.time_ms()
-        answer = Answer(kept.registry, record, None, kept.stale, max(now_ms - kept.said_ms, 0), chain)
+        answer = Answer(kept.registry, record, None, kept.stale, max(now_ms - kept.said_ms, 0), chain, b"", signers)
         if self._is_revoked(answer):
             self._memory.forget(name)
             return None

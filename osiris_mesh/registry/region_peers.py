@@ -113,8 +113,8 @@ class RegionPeers:
                 raise RemoteProtocolError("a peer's answer about a name has an age that is none")
             for source in self._sources():
                 if source.registry.trust.registry == registry_id and source.registry.name in order:
-                    record, chain = source.verify(name, lines)
-                    return Answer(source.registry.name, record, None, stale, age_ms, chain, lines)
+                    record, chain, signers = source.verify(name, lines)
+                    return Answer(source.registry.name, record, None, stale, age_ms, chain, lines, signers)
         except OsirisError:
             # A peer that lies or is away is one answer less; registries are asked next.
             return None

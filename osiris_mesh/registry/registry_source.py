@@ -16,7 +16,7 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.errors import CheckFailed, OsirisError, RemoteProtocolError
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.registry.federation import Answer
-from osiris_mesh.registry.history import follow, read_lines
+from osiris_mesh.registry.history import Signers, chain_of, follow, read_lines
 from osiris_mesh.registry.memory import Memory
 from osiris_mesh.registry.questions import Questions
 from osiris_mesh.registry.record import Record
@@ -50,8 +50,8 @@ class RegistrySource:
         """See :meth:`osiris_mesh.registry.asking.Source.ask`."""
         registry = self.registry
         found = await registry.lookup(name)
-        chain = tuple(item.digest for item in read_lines(found.data, parse))
-        return Answer(registry.name, found.record, None, found.stale, found.age_ms, chain, found.data)
+        chain, signers = chain_of(read_lines(found.data, parse))
+        return Answer(registry.name, found.record, None, found.stale, found.age_ms, chain, found.data, signers)
 
     def holds(self, record: Record) -> bool:
         """See :meth:`osiris_mesh.registry.asking.Source.holds`."""
@@ -68,7 +68,7 @@ class RegistrySource:
         full = FunctionName.parse(name)
         return self.registry.trust.keys_of(full.vendor) is not None and self._signed(full, lines.splitlines())
 
-    def verify(self, name: str, lines: bytes) -> tuple[Record, tuple[bytes, ...]]:
+    def verify(self, name: str, lines: bytes) -> tuple[Record, tuple[bytes, ...], Signers]:
         """Verify a history a peer passed on, as if this registry had said it; nothing is remembered of it.
 
         Raises:
@@ -86,7 +86,7 @@ class RegistrySource:
         seen = trust.head_of(name)
         if seen is not None and (len(statements) < seen[0] or statements[seen[0] - 1].digest != seen[1]):
             raise CheckFailed(f"{name} is older or other than what was seen of it", reason="rollback", name=name)
-        return record, tuple(item.digest for item in statements)
+        return record, *chain_of(statements)
 
     def _signed(self, name: FunctionName, lines: list[bytes]) -> bool:
         now_ms = self._clock.time_ms()

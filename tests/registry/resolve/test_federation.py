@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from osiris_mesh.errors import CheckFailed, Unavailable, UsageError
 from osiris_mesh.function.name import Version
 from osiris_mesh.registry.federation import Answer, Federation, Route, Verdict, merge
+from osiris_mesh.registry.history import chain_of
 from tests.registry.resolve.kit import answer, history, key
 
 NAME = "acme.com/image/sharpen"
@@ -141,6 +143,28 @@ def test_a_fork_of_what_this_node_saw_first_is_quarantined_whatever_the_preceden
     honest = history(NAME, OTHER, by=key(2))
     verdict = judge(answer("a", honest), answer("b", first), before=answer("b", first))
     assert outcomes(verdict) == {"a": "holds", "b": "outranked"}, "no signer in common: precedence"
+
+
+DEPRECATED = {"amend": True, "version": "1.0.0", "deprecated": "by us"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [(TWO, {**TWO, "description": "not ours"}), (DEPRECATED, {**DEPRECATED, "deprecated": "by them"})],
+)
+def test_who_copied_a_beginning_does_not_keep_its_owner_out(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    ours = history(NAME, ONE, mine, by=key(1))
+    stolen = [*ours[:1], history(NAME, ONE, theirs, by=key(2))[1]]
+    copied = answer("b", stolen)
+    # As it was served while our registry was down; and as it is held since, without its lines.
+    for before in (copied, replace(copied, lines=b"", signers=chain_of(stolen)[1])):
+        verdict = judge(answer("a", ours), copied, before=before)
+        assert outcomes(verdict) == {"a": "holds", "b": "outranked"}
+        assert verdict.evidence == ()
+    # Whoever signed both ways, from where they part, did say two things.
+    forked = history(NAME, ONE, theirs, by=key(1))
+    held = replace(answer("a", ours), lines=b"", signers=chain_of(ours)[1])
+    assert outcomes(judge(answer("b", forked), answer("a", ours), before=held)) == {"b": "quarantined", "a": "holds"}
 
 
 def test_what_was_newer_is_not_given_up_for_a_copy_that_lags() -> None:

@@ -45,9 +45,10 @@ async def test_a_history_comes_back_as_it_was(path: Path) -> None:
         assert found == waiting
         assert found is not None
         assert (found.registry, found.said_ms, found.stale) == ("r", 7, True)
-        again, chain = record_of(NAME, found.data)
+        again, chain, signers = record_of(NAME, found.data)
         assert again == record(lines)
         assert chain == tuple(item.digest for item in lines)
+        assert signers == tuple(item.keys for item in lines)
         assert await memory.get("team/none") is None
 
 
