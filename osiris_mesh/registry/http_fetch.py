@@ -44,6 +44,9 @@ class Answer:
     etag: str
 
 
+_MAX_ETAG: Final = 256
+
+
 class _Problem(msgspec.Struct):
     code: str
     detail: str
@@ -149,7 +152,7 @@ class HttpFetch:
                         if response.status not in _MOVED or method != "GET":
                             limit = most if response.status == 200 else _COMPLAINT
                             data = await self._body(response, url, limit, whole=response.status == 200)
-                            return response.status, data, response.headers.get("ETag", "")[:256]
+                            return response.status, data, _etag(response.headers.get("ETag", ""))
                         url = self._followed(url, response.headers.get("Location", ""))
         except TimeoutError:
             raise Unavailable(f"{url} did not answer within {seconds:g} s", maybe=method != "GET") from None
@@ -231,3 +234,8 @@ def _words(data: bytes) -> str:
     text = said.what if said is not None else data.decode("utf-8", "replace")
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:400]).split())[:200]
     return f": {text}" if text else ""
+
+
+def _etag(text: str) -> str:
+    """Return an ETag that can be sent back; empty for what is none."""
+    return text if len(text) <= _MAX_ETAG and text.isascii() and text.isprintable() else ""

@@ -257,7 +257,10 @@ class Questions:
         )
 
     def _take_off(self, name: str, *, anew: bool = False) -> asyncio.Task[None]:
-        """Begin a question the cache counts as begun."""
+        """Begin a question the cache counts as begun; the one under way, if its answer was settled just now."""
+        under_way = self._flights.get(name)
+        if under_way is not None and not under_way.done():
+            return under_way
         if self._closed or len(self._flights) >= _PER_SLOT * self._settings.queries:
             self._cache.given_up(name)
             raise Overloaded(
@@ -269,8 +272,10 @@ class Questions:
         return flight
 
     def _over(self, name: str, flight: asyncio.Task[None]) -> None:
-        del self._flights[name]
-        self._cache.given_up(name)
+        # One that has ended may have been followed by another before this is called.
+        if self._flights.get(name) is flight:
+            del self._flights[name]
+            self._cache.given_up(name)
         if not flight.cancelled() and (error := flight.exception()) is not None:
             _log.error("question_failed", extra={"function": name}, exc_info=error)
 

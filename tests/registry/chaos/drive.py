@@ -10,6 +10,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from osiris_mesh.clock import SYSTEM
 from osiris_mesh.errors import OsirisError, Unavailable
@@ -128,6 +129,8 @@ class Node:
             keeper = Keeper(item, memory, resolver.questions, every=every, clock=SYSTEM, rng=self._rng)
             tasks.start(keeper.run())
         self.resolver = resolver
+        trusts = {item.name: item.trust for item in registries}
+        self._world.heads = lambda registry, name: (trusts[registry].head_of(name) or (0, b""))[0]
 
     async def _registry(self, tree: Tree, memory: Memory) -> Registry:
         seen = await memory.trust(tree.name)
@@ -180,6 +183,7 @@ async def drive(seconds: float, seed: int) -> Outcome:
     defects = _Defects(outcome)
     log = logging.getLogger("osiris.registry")
     log.addHandler(defects)
+    asyncio.get_running_loop().set_exception_handler(defects.of_loop)
     try:
         await _drive(seconds, seed, outcome, rng)
     finally:
@@ -225,6 +229,11 @@ class _Defects(logging.Handler):
         if record.exc_info and record.exc_info[0] is not None:
             self._outcome.defects += 1
             self._outcome.problems.append(f"{record.getMessage()}: {record.exc_info[1]!r}"[:300])
+
+    def of_loop(self, _loop: asyncio.AbstractEventLoop, said: dict[str, Any]) -> None:
+        """Count what went wrong where nobody waits for it."""
+        self._outcome.defects += 1
+        self._outcome.problems.append(f"{said.get('message')}: {said.get('exception')!r}"[:300])
 
 
 class _Lag:

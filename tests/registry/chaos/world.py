@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -114,6 +114,7 @@ class World:
         order: Their precedence.
         faults: How often each fault was made.
         seen: Highest sequence of each name that was accepted by the node.
+        heads: Highest sequence of a name that the node saw of one registry.
     """
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
@@ -124,6 +125,7 @@ class World:
         self.order = rng.sample(("near", "far", "git"), 3)
         self.faults: dict[str, int] = {}
         self.seen: dict[str, int] = {}
+        self.heads: Callable[[str, str], int] = lambda _registry, _name: 0
         self.pin = root_of(ROOT_KEY, VENDOR_KEY)
         self.truth = Publisher(folder / "main", VENDOR_KEY, ROOT_KEY, self.pin, "true")
         self._folder = folder
@@ -214,7 +216,7 @@ class World:
                 await self._git.fork(self._strange, "")
             case "fork":
                 commit, state = self.rng.choice(older)
-                await self._git.fork(await self._forked(dict(state)), commit)
+                await self._git.fork(await self._forked(dict(state), "git"), commit)
             case "corrupt" if damaged:
                 await self._git.add(self._damaged(self._states[-1]), good=False)
             case _:
@@ -235,19 +237,22 @@ class World:
             case "strange":
                 return self._strange
             case "fork":
-                return await self._forked(self.rng.choice(self._states[:-1] or self._states))
+                return await self._forked(self.rng.choice(self._states[:-1] or self._states), which)
             case "corrupt" if which == "near":
                 return self._damaged(newest)
             case _:
                 return newest
 
-    async def _forked(self, base: State) -> State:
+    async def _forked(self, base: State, which: str) -> State:
         """Return what somebody with the vendor's stolen key makes of an older state: other versions in their places."""
         self._number += 1
         folder = self._folder / f"fork{self._number}"
         await asyncio.to_thread(_write, folder, base)
         # Only where this node saw what came next: a key's owner and its thief are the same until somebody saw both.
-        names = [name for name in NAMES if _lines(base, name) < self.seen.get(name, 0)]
+        # A registry that believed the thief first refuses the owner until the key is revoked: that may happen to the
+        # repository, and the two others tell; it must not happen to all.
+        seen = self.seen if which == "git" else {name: self.heads(which, name) for name in NAMES}
+        names = [name for name in NAMES if _lines(base, name) < seen.get(name, 0)]
         thief = Publisher(folder, VENDOR_KEY, ROOT_KEY, self.pin, f"forked {self._number}")
         if not names:
             return base
