@@ -8,11 +8,13 @@ from typing import Any, Final, Protocol
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.codec import FRAME, pack, unpack
-from osiris_mesh.errors import UsageError
+from osiris_mesh.errors import Unavailable, UsageError
+from osiris_mesh.function.reference import reference
 from osiris_mesh.link import Audience, Request, Router
 from osiris_mesh.registry.context import Context, narrow, parse
 from osiris_mesh.registry.metering import Key, Row, day_of
 from osiris_mesh.registry.providers.endpoint import Discovery
+from osiris_mesh.registry.questions import unknown
 from osiris_mesh.registry.resolution import Resolution
 from osiris_mesh.registry.roster import Entry
 
@@ -167,12 +169,19 @@ class RegistryMethods:
         if given:
             context = narrow(context, parse(given))
         timeout = _number(body, "timeout_ms", int(_RESOLVE_S * 1000)) / 1000
-        found = await self._registries.resolve(
-            _text(body, "name"),
-            deadline=self._clock.monotonic() + timeout,
-            context=context,
-            explain=body.get("explain") is True,
-        )
+        name = _text(body, "name")
+        try:
+            found = await self._registries.resolve(
+                name,
+                deadline=self._clock.monotonic() + timeout,
+                context=context,
+                explain=body.get("explain") is True,
+            )
+        except Unavailable:
+            if self._registries.listing():
+                raise
+            # Nobody is asked: then what this mesh does not have is nowhere.
+            raise unknown(reference(name).name) from None
         return found.to_json()
 
     async def _show(self, body: Mapping[str, Any]) -> dict[str, Any]:

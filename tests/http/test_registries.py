@@ -209,6 +209,9 @@ def test_a_registry_without_a_token_is_added_over_http(world: World) -> None:
     assert made.status == 200, made
     assert (made.json["registry"]["kind"], made.json["registry"]["pin"]) == ("ledger", world.pin)
     assert world.face.ask("DELETE", "/v1/registries/own").status == 200
+    # Where nobody is asked, what the mesh does not have is nowhere.
+    assert world.face.get("/v1/registries").json == {"registries": []}
+    assert world.face.get("/v1/registry/resolve/math/none").status == 404
 
 
 def test_what_is_no_publication_is_400(world: World) -> None:
