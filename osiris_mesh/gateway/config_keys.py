@@ -20,6 +20,7 @@ from osiris_mesh.gateway.webhook_target import Target
 from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY
 from osiris_mesh.registry.context import parse
 from osiris_mesh.registry.guard import Guard
+from osiris_mesh.settings.registry import POLICIES
 from osiris_mesh.settings.gateway import GatewaySettings
 
 __all__ = [
@@ -136,6 +137,13 @@ def _context(text: str) -> str:
     return text
 
 
+def _policy(text: str) -> str:
+    known = [each for each in POLICIES if each != "custom"]
+    if text not in known:
+        raise UsageError(f"{text[:40]!r} is no policy", fix=f"choose one of {', '.join(known)}")
+    return text
+
+
 def _networks(text: str) -> tuple[str, ...]:
     networks = tuple(part.strip() for part in text.split(",") if part.strip())
     if len(networks) > _MAX_ORIGINS:
@@ -225,6 +233,14 @@ KEYS: Final = (
         "10.0.0.0/8",
         _networks,
         closed="",
+    ),
+    Key(
+        "registry.policy",
+        "policy",
+        "balanced",
+        "Which provider of a function is tried first: balanced, fastest, lowest-cost or highest-availability.",
+        "fastest",
+        _policy,
     ),
     Key("log.level", "level", "info", "What every node logs from: debug, info, warning or error.", "debug", _level),
     Key(

@@ -64,6 +64,7 @@ _LEVEL_1: Final[tuple[tuple[re.Pattern[str], Shape], ...]] = (
     (re.compile(rf"webhook\.{_NAME}\.events\Z"), _list("names of events", _EVENTS, 1)),
     (re.compile(r"registry\.context\Z"), pattern("a security context", _CONTEXT)),
     (re.compile(r"registry\.allow_networks\Z"), _list("networks", _NETWORK, 0)),
+    (re.compile(r"registry\.policy\Z"), choice("balanced", "fastest", "lowest-cost", "highest-availability")),
     (re.compile(rf"alert\.{_NAME}\Z"), Shape("an alert rule, or off", _is_rule)),
 )
 

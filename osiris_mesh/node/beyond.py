@@ -78,6 +78,7 @@ class Beyond:
         settings = replace(controller.settings.registry, region=controller.options.region)
         self._mesh_context = Held("registry.context", "")
         self._allowed = Held("registry.allow_networks", ())
+        self._policy = Held("registry.policy", "")
         self.registries = Registries(
             controller.home.path,
             controller.ledger,
@@ -87,6 +88,7 @@ class Beyond:
             rng=rng,
             near=self._near,
             call=self._ask_peer,
+            policy=lambda: self._policy.of(controller.ledger.state.settings),
         )
         self._shown = KeptCredentials(CredentialFile(controller.home.path), clock)
         self._endpoints: Endpoints | None = None

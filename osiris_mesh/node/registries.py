@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.errors import (
@@ -45,7 +45,7 @@ from osiris_mesh.registry.roster import Entry, Roster
 from osiris_mesh.registry.selection import Key, Standings
 from osiris_mesh.registry.tree_ledger import TreeLedger
 from osiris_mesh.registry.trust import Trust
-from osiris_mesh.settings.registry import RegistrySettings
+from osiris_mesh.settings.registry import Policy, RegistrySettings
 
 if TYPE_CHECKING:
     from osiris_mesh.ledger.ledger import Ledger
@@ -100,6 +100,7 @@ class Registries:
         ask_domain: Asks a vendor's domain which keys are its; None: over DNS and HTTPS.
         near: Members of our region, by peer id.
         call: Asks one of them; None: nobody is asked.
+        policy: Which provider is tried first, as the mesh has set it; empty: as ``settings`` say.
 
     Attributes:
         peers: Members of our region, asked before any registry, and answered.
@@ -120,6 +121,7 @@ class Registries:
         ask_domain: Ask | None = None,
         near: Callable[[], Sequence[str]] = tuple,
         call: Call | None = None,
+        policy: Callable[[], Policy | Literal[""]] | None = None,
     ) -> None:
         self._ask_domain = ask_domain
         self._sources: list[RegistrySource] = []
@@ -160,6 +162,7 @@ class Registries:
             placements=self.placements,
             memory=self._memory,
             neighbours=self.peers,
+            policy=policy,
             clock=clock,
             rng=rng,
         )

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from osiris_mesh.clock import SYSTEM, Clock
 from osiris_mesh.errors import OsirisError
@@ -30,7 +31,7 @@ from osiris_mesh.registry.record import Provider
 from osiris_mesh.registry.resolution import LOCAL, LocalFunctions, Ready, Resolution, allowed, find_local
 from osiris_mesh.registry.selection import Chooser, Key, Ranking, Standings, custom, key_of, rank
 from osiris_mesh.registry.versions import meant, valid_until_ms
-from osiris_mesh.settings.registry import RegistrySettings
+from osiris_mesh.settings.registry import Policy, RegistrySettings
 
 __all__ = ["Resolver"]
 
@@ -57,6 +58,7 @@ class Resolver:
         memory: What survives a restart; None: nothing does.
         neighbours: Peers of our region; None: there are none.
         chooser: The function that orders providers, for the policy ``custom``.
+        policy: Which provider is tried first, as it is now; empty, or None: the settings' own.
         clock: Time.
         rng: Jitter and turns.
     """
@@ -72,6 +74,7 @@ class Resolver:
         memory: Memory | None = None,
         neighbours: Neighbours | None = None,
         chooser: Chooser | None = None,
+        policy: Callable[[], Policy | Literal[""]] | None = None,
         clock: Clock = SYSTEM,
         rng: random.Random | None = None,
     ) -> None:
@@ -83,6 +86,7 @@ class Resolver:
         self._memory = memory
         self._neighbours = neighbours
         self._chooser = chooser
+        self._policy = policy
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - it spreads load; nothing secret depends on it
         self.questions = Questions(
@@ -265,14 +269,17 @@ class Resolver:
             placed.append(moved)
         return placed, self._clock.monotonic() + _RANKED_S
 
+    def _policy_now(self) -> Policy:
+        return (self._policy() if self._policy is not None else "") or self._settings.policy
+
     def _rank(self, ready: Ready, now: float, context: Context) -> Ranking | None:
         """Return the order of providers for a context, worked out anew; None: a function of the mesh has to say it."""
-        if self._chooser is not None and self._settings.policy == "custom" and ready.bound.providers:
+        if self._chooser is not None and self._policy_now() == "custom" and ready.bound.providers:
             return None
         placed, until = self._may_ask(ready, context)
         before = ready.orders.get(id(context))
         rotation = before[1].rotation if before is not None else None
-        ranking = rank(placed, self._settings.policy, self._standings, self._rng, now=now, rotation=rotation)
+        ranking = rank(placed, self._policy_now(), self._standings, self._rng, now=now, rotation=rotation)
         ready.remember(context, ranking, until, self._standings.generation)
         return ranking
 
