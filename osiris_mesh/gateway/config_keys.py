@@ -17,11 +17,11 @@ from osiris_mesh.errors import UsageError
 from osiris_mesh.gateway.alerts import Rule
 from osiris_mesh.gateway.events import check_patterns
 from osiris_mesh.gateway.webhook_target import Target
-from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY
+from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY, told
 from osiris_mesh.registry.context import parse
 from osiris_mesh.registry.guard import Guard
-from osiris_mesh.settings.registry import POLICIES
 from osiris_mesh.settings.gateway import GatewaySettings
+from osiris_mesh.settings.registry import POLICIES
 
 __all__ = [
     "DEFAULT_RULES",
@@ -319,15 +319,21 @@ def read(settings: Mapping[str, str], key: str) -> Any:
     return None
 
 
-def listing(settings: Mapping[str, str]) -> list[dict[str, Any]]:
+def listing(settings: Mapping[str, str], *, whole: bool = True) -> list[dict[str, Any]]:
     """Return every setting for people and programs: those set, and the known ones that are not.
+
+    Where it is not for somebody who may set them (``whole``), values are as :func:`osiris_mesh.ledger.values.told` has
+    them.
 
     Each is a map with ``key``, ``value`` (as written; the default where it is not set), ``default``, ``is_set``,
     ``kind``, ``means``, and ``problem`` (why a set value has no effect and what holds instead, else empty).
     """
     defaults = {f"alert.{name}" for name in DEFAULT_RULES}
     keys = sorted({*settings, *defaults, *(one.key for one in KEYS if "<" not in one.key)})
-    return [_row(key, settings.get(key)) for key in keys]
+    rows = [_row(key, settings.get(key)) for key in keys]
+    if whole:
+        return rows
+    return [row | {"value": told(row["key"], row["value"])} if row["is_set"] else row for row in rows]
 
 
 def _row(key: str, value: str | None) -> dict[str, Any]:

@@ -7,12 +7,18 @@ from typing import Any
 
 from osiris_mesh.errors import NotFound
 from osiris_mesh.gateway.config_keys import DEFAULT_RULES, alert_rules, webhooks
+from osiris_mesh.ledger.values import told
 
 __all__ = ["alert_rows", "find_row", "webhook_rows"]
 
 
-def webhook_rows(settings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the webhooks, by name: ``name``, ``url``, ``events`` and whether events really go there."""
+def webhook_rows(settings: Mapping[str, str], *, whole: bool = True) -> list[dict[str, Any]]:
+    """Return the webhooks, by name: ``name``, ``url``, ``events`` and whether events really go there.
+
+    Args:
+        settings: Of the mesh.
+        whole: For somebody who may set them; else of the URL scheme and host alone.
+    """
     live = webhooks(settings)
     names = sorted(
         key[len("webhook.") : -len(".url")] for key in settings if key.startswith("webhook.") and key.endswith(".url")
@@ -20,11 +26,11 @@ def webhook_rows(settings: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "url": settings[f"webhook.{name}.url"],
+            "url": settings[key] if whole else told(key, settings[key]),
             "events": settings.get(f"webhook.{name}.events", "*"),
             "active": name in live,
         }
-        for name in names
+        for name, key in ((name, f"webhook.{name}.url") for name in names)
     ]
 
 

@@ -45,6 +45,7 @@ class Target:
         Raises:
             UsageError: Not https, nor http to this machine; a name or password in it; a host that is none; too long.
         """
+        # The URL is in no message: what is behind its host may be a secret, and messages are logged and published.
         fix = "give an https:// URL, or an http:// one to this machine"
         if len(url) > MAX_URL or not _VISIBLE.match(url):
             raise UsageError(f"a webhook's URL is at most {MAX_URL} visible letters of ASCII", fix=fix)
@@ -52,14 +53,14 @@ class Target:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise UsageError(f"{url!r} is not a URL", fix=fix) from None
+            raise UsageError("it is not a URL", fix=fix) from None
         host = parts.hostname or ""
         if parts.scheme not in {"https", "http"} or not host:
-            raise UsageError(f"{url!r} is not a webhook's URL", fix=fix)
+            raise UsageError("it is not a webhook's URL", fix=fix)
         if parts.username is not None or parts.password is not None:
             raise UsageError("a webhook's URL must not hold a password: everybody can read the ledger", fix=fix)
         if parts.fragment or port == 0:
-            raise UsageError(f"{url!r} is not a webhook's URL", fix=fix)
+            raise UsageError("it is not a webhook's URL", fix=fix)
         secure = parts.scheme == "https"
         address = literal(host)
         if address is None and not _is_host(host):

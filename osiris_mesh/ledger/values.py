@@ -17,7 +17,7 @@ from typing import Final
 
 from osiris_mesh.ledger.shapes import Shape, choice, pattern
 
-__all__ = ["HIGHEST_LEVEL", "LEVEL_KEY", "refusal", "rules_level"]
+__all__ = ["HIGHEST_LEVEL", "LEVEL_KEY", "is_guarded", "refusal", "rules_level", "told"]
 
 LEVEL_KEY: Final = "ledger.rules"
 """The setting that raises the level."""
@@ -67,6 +67,23 @@ _LEVEL_1: Final[tuple[tuple[re.Pattern[str], Shape], ...]] = (
     (re.compile(r"registry\.policy\Z"), choice("balanced", "fastest", "lowest-cost", "highest-availability")),
     (re.compile(rf"alert\.{_NAME}\Z"), Shape("an alert rule, or off", _is_rule)),
 )
+
+
+_GUARDED: Final = re.compile(rf"webhook\.{_NAME}\.url\Z")
+_ORIGIN_OF: Final = re.compile(r"(https?://)(?:[^/?#]{0,4096}@)?([^/?#@\\]{1,255})", re.IGNORECASE)
+
+
+def is_guarded(key: str) -> bool:
+    """Say whether a value is told in full to those alone who may set it: many a URL is a credential."""
+    return _GUARDED.match(key) is not None
+
+
+def told(key: str, value: str) -> str:
+    """Return what of a setting's value is told to whoever may not set it: of a webhook's URL scheme and host."""
+    if not is_guarded(key):
+        return value
+    found = _ORIGIN_OF.match(value)
+    return f"{found[1]}{found[2]}/…" if found else "…"
 
 
 def rules_level(value: str) -> int:

@@ -16,6 +16,7 @@ from osiris_mesh.ledger.entry import Entry, entry_hash
 from osiris_mesh.ledger.outcome import Outcome, Refused
 from osiris_mesh.ledger.records import Named
 from osiris_mesh.ledger.state import State
+from osiris_mesh.ledger.values import told
 
 __all__ = ["Shown", "block_view", "entry_view", "stored_block", "subject"]
 
@@ -172,7 +173,7 @@ def _summary(body: kinds.Body) -> str:
         case kinds.ContainerFunctions(functions=functions):
             return ", ".join(f"{name} {version} x{count}" for name, version, count in functions[:8]) or "nothing"
         case kinds.ConfigSet(key=key, value=value):
-            return f"{key} = {value}"
+            return f"{key} = {told(key, value)}"
         case kinds.ConfigReset(key=key):
             return key or "all"
         case kinds.UserAdd(name=name, role=role) | kinds.UserUpdate(name=name, role=role):

@@ -89,6 +89,7 @@ def test_webhooks_and_rules_come_from_the_settings() -> None:
         {"name": "bad", "url": "ftp://hooks.example.org/", "events": "node.*", "active": False},
         {"name": "pager", "url": "https://hooks.example.org/", "events": "*", "active": True},
     ]
+    assert webhook_rows(settings, whole=False)[-1]["url"] == "https://hooks.example.org/…"
     rules = alert_rows(settings)
     assert {row["name"] for row in rules} == {*DEFAULT_RULES, "slow"}
     assert find_row(rules, "disk-full", "alert rule", "")["active"] is False

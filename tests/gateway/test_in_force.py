@@ -20,7 +20,7 @@ from osiris_mesh.invoke.contexts import Contexts
 from osiris_mesh.ledger import kinds
 from osiris_mesh.ledger.outcome import Refused
 from osiris_mesh.ledger.principal import NOBODY
-from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY, refusal
+from osiris_mesh.ledger.values import HIGHEST_LEVEL, LEVEL_KEY, refusal, told
 from osiris_mesh.link import Audience, Caller
 from osiris_mesh.node.hooks import Hooks
 from osiris_mesh.registry.context import Level, parse
@@ -209,6 +209,26 @@ def test_a_webhook_whose_events_cannot_be_read_gets_none() -> None:
     url = {"webhook.ops.url": "https://a.example/"}
     assert list(config_keys.webhooks(url)) == ["ops"]
     assert config_keys.webhooks(url | {"webhook.ops.events": "no such event"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("https://a.example/b?c#d", "https://a.example/…"),
+        ("https://a.example", "https://a.example/…"),
+        ("HTTP://127.0.0.1:9000/x", "HTTP://127.0.0.1:9000/…"),
+        ("https://u:p@ss@a.example/b", "https://a.example/…"),
+        ("https://[::1]:8/b", "https://[::1]:8/…"),
+        ("b", "…"),
+        ("https://", "…"),
+    ],
+)
+def test_of_a_webhooks_url_scheme_and_host_are_told(value: str, shown: str) -> None:
+    assert told("webhook.ops.url", value) == shown
+    assert told("webhook.ops.events", value) == value
+    (row,) = [row for row in config_keys.listing({"webhook.ops.url": value}, whole=False) if "webhook" in row["key"]]
+    assert row["value"] == shown
+    assert "@" not in row["problem"]
 
 
 def test_the_list_says_what_holds() -> None:

@@ -43,6 +43,25 @@ def heard() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
     server.server_close()
 
 
+def test_a_webhooks_whole_url_is_for_who_may_set_it(face: Face) -> None:
+    url = "https://hooks.example.org/services/T0/secret-path?key=secret"
+    height = face.ask("PUT", "/v1/webhooks/chat", {"url": url}).json["height"]
+    places = ("/v1/webhooks", "/v1/config", "/v1/config/webhook.chat.url", f"/v1/ledger/blocks/{height}")
+    operator, viewer = face.tokens["operator"], face.tokens["viewer"]
+    try:
+        for place in places:
+            assert "secret-path" in face.get(place, token=operator).body.decode(), place
+            seen = face.get(place, token=viewer)
+            assert seen.status == 200, place
+            assert "secret" not in seen.body.decode(), place
+        assert "https://hooks.example.org/…" in face.get("/v1/webhooks", token=viewer).body.decode()
+        for place in (f"/v1/ledger/blocks?start={height}&limit=1", "/v1/audit"):
+            assert "secret-path" not in face.get(place, token=operator).body.decode(), place
+            assert "hooks.example.org" in face.get(place, token=operator).body.decode(), place
+    finally:
+        assert face.ask("DELETE", "/v1/webhooks/chat").status == 200
+
+
 def test_a_webhook_is_made_tested_and_removed(face: Face, heard: tuple[str, Any]) -> None:
     url, deliveries = heard
     made = face.ask("PUT", "/v1/webhooks/pager", {"url": url, "events": "node.lost"})

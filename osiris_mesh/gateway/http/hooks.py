@@ -9,7 +9,7 @@ from osiris_mesh.gateway.hook_views import alert_rows, find_row, webhook_rows
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import prepare, propose, record
 from osiris_mesh.gateway.http.route import Ask
-from osiris_mesh.gateway.http.seen import sight_of
+from osiris_mesh.gateway.http.seen import sets_settings, sight_of
 from osiris_mesh.ledger.entry import entry_hash
 from osiris_mesh.ledger.kinds import ConfigReset, ConfigSet
 
@@ -34,8 +34,8 @@ def _webhook(ask: Ask) -> str:
 
 
 async def list_webhooks(ask: Ask) -> Any:
-    """Return the webhooks; their secrets are not shown again."""
-    return {"webhooks": webhook_rows(ask.parts.book.state.settings)}
+    """Return the webhooks; their secrets are not shown again, their whole URLs to who may set them."""
+    return {"webhooks": webhook_rows(ask.parts.book.state.settings, whole=sets_settings(ask))}
 
 
 async def set_webhook(ask: Ask) -> types.NewWebhook:

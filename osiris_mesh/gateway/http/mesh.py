@@ -11,8 +11,11 @@ from osiris_mesh.function.name import qualified
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import record
 from osiris_mesh.gateway.http.route import Ask, Output
-from osiris_mesh.gateway.http.seen import rows_seen, sight_of
-from osiris_mesh.ledger.kinds import MemberRemove, MemberRole
+from osiris_mesh.gateway.http.seen import rows_seen, sets_settings, sight_of
+from osiris_mesh.ledger.entry import Entry
+from osiris_mesh.ledger.kinds import ConfigSet, MemberRemove, MemberRole, read
+from osiris_mesh.ledger.outcome import Outcome, Refused
+from osiris_mesh.ledger.values import is_guarded
 
 __all__ = [
     "block",
@@ -126,7 +129,23 @@ async def block(ask: Ask) -> Any:
     text = ask.names["height"]
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise UsageError(f"{text[:40]!r} is not a height", fix="a number from 1")
-    return ask.parts.book.show(int(text), sight_of(ask).entry)
+    sight, whole = sight_of(ask), sets_settings(ask)
+
+    def shown(entry: Entry | None, outcome: Outcome) -> bool:
+        return sight.entry(entry, outcome) and (whole or not _is_guarded(entry))
+
+    return ask.parts.book.show(int(text), shown)
+
+
+def _is_guarded(entry: Entry | None) -> bool:
+    """Say whether an entry sets what is told to those alone who may set it."""
+    if entry is None or entry.kind != ConfigSet.KIND:
+        return False
+    try:
+        body = read(entry.kind, entry.body)
+    except Refused:
+        return True
+    return isinstance(body, ConfigSet) and is_guarded(body.key)
 
 
 async def verify(ask: Ask) -> Any:

@@ -9,6 +9,7 @@ from osiris_mesh.gateway import config_keys
 from osiris_mesh.gateway.http import types
 from osiris_mesh.gateway.http.changes import record
 from osiris_mesh.gateway.http.route import Ask
+from osiris_mesh.gateway.http.seen import sets_settings
 from osiris_mesh.gateway.views import token_view, user_view
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.identity.multiaddr import Multiaddr
@@ -130,13 +131,13 @@ async def remove_user(ask: Ask) -> types.Changed:
 
 async def list_settings(ask: Ask) -> Any:
     """Return every setting: those set, and the known ones that are not."""
-    return {"settings": config_keys.listing(ask.parts.book.state.settings)}
+    return {"settings": config_keys.listing(ask.parts.book.state.settings, whole=sets_settings(ask))}
 
 
 async def setting(ask: Ask) -> Any:
     """Return one setting."""
     key = ask.names["key"]
-    for row in config_keys.listing(ask.parts.book.state.settings):
+    for row in config_keys.listing(ask.parts.book.state.settings, whole=sets_settings(ask)):
         if row["key"] == key:
             return row
     raise _no_setting(key)

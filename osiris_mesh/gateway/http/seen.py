@@ -8,12 +8,17 @@ from typing import Any
 from osiris_mesh.access.sight import Sight
 from osiris_mesh.gateway.http.route import Ask
 
-__all__ = ["rows_seen", "sight_of"]
+__all__ = ["rows_seen", "sets_settings", "sight_of"]
 
 
 def sight_of(ask: Ask) -> Sight:
     """Return what the bearer may know of."""
     return Sight(ask.bearer.principal)
+
+
+def sets_settings(ask: Ask) -> bool:
+    """Say whether the bearer may set settings, and so know what they are set to."""
+    return bool(ask.bearer.principal.may("config.write"))
 
 
 def rows_seen(ask: Ask, rows: Iterable[Mapping[str, Any]], field: str) -> list[Mapping[str, Any]]:
