@@ -23,6 +23,7 @@ from osiris_mesh.errors import (
 )
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.identity.keys import KeyPair
+from osiris_mesh.node import allocator
 from osiris_mesh.node.options import write_private
 from osiris_mesh.node.registry_news import RENEW_MS, RegistryState
 from osiris_mesh.registry.asking import Asker
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["Registries"]
 
 _ADD_S: Final = 30.0
+_MANY: Final = 10_000
 _MAX_FOUND: Final = 10_000
 _MAX_RECORDS: Final = 256
 _RENEW_AGAIN_S: Final = 600.0
@@ -312,6 +314,9 @@ class Registries:
             except BaseException:
                 await made.close()
                 raise
+            if made.registry.names > _MANY:
+                # Verifying them took twice the memory that knowing them takes.
+                await asyncio.to_thread(allocator.give_back)
             self._roster, self._open[entry.name] = roster, made
             self._save()
             self._use()
