@@ -149,7 +149,7 @@ class DnsServer:
                             break
             except (OsirisError, TimeoutError) as error:
                 # "Not known" is another answer than "not there", which would be remembered.
-                _log.info("a name could not be looked up", extra={"name": query.text, "error": str(error)})
+                _log.info("a name could not be looked up", extra={"function": query.text, "error": str(error)})
                 return failure(query)
         return answer(query, self._directory(), found)
 

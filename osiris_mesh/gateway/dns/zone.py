@@ -44,6 +44,8 @@ import dns.rdtypes.IN.AAAA
 import dns.rdtypes.IN.SRV
 import dns.rrset
 
+from osiris_mesh.errors import UsageError
+from osiris_mesh.function.name import FunctionName
 from osiris_mesh.gateway.dns.directory import MAX_LABEL, Directory, DnsNode, Place, Service, service_text
 
 __all__ = ["MAX_UDP", "ORIGIN", "Query", "answer", "failure", "read", "wire"]
@@ -111,7 +113,7 @@ class Query:
             return ()
         vendor = ".".join(labels[2:]).lower()
         found = [f"{labels[1]}/{labels[0]}", f"{labels[1]}/{labels[0]}".lower()]
-        return tuple(dict.fromkeys(f"{vendor}/{each}" if vendor else each for each in found))
+        return tuple(filter(_is_name, dict.fromkeys(f"{vendor}/{each}" if vendor else each for each in found)))
 
 
 def read(data: bytes) -> Query | bytes | None:
@@ -191,6 +193,14 @@ def wire(reply: dns.message.Message, size: int) -> bytes:
         section.clear()
     reply.flags |= dns.flags.TC
     return reply.to_wire(max_size=_OLD_UDP)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        FunctionName.parse(text)
+    except UsageError:
+        return False
+    return True
 
 
 def _records(query: Query, directory: Directory, found: Sequence[Service]) -> tuple[list[dns.rdata.Rdata], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -14,9 +15,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from osiris_mesh.errors import Conflict, Unavailable
+from osiris_mesh.errors import Conflict, Unavailable, UsageError
 from osiris_mesh.gateway.dns.directory import Directory, DnsNode, Place, Service
-from osiris_mesh.gateway.dns.server import DnsServer
+from osiris_mesh.gateway.dns.server import DnsServer, Find
 
 NODE = DnsNode("laptop", "12D3KooWlaptop", ("127.0.0.1",), 7411)
 MANY = [Service(f"many/function-number-{i}", "1.0.0", "", (Place("laptop", 7411),)) for i in range(100)]
@@ -33,8 +34,8 @@ async def find(name: str) -> Sequence[Service]:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[DnsServer]:
-    server = DnsServer(lambda: DIRECTORY, find)
+async def serving(asked: Find = find) -> AsyncIterator[DnsServer]:
+    server = DnsServer(lambda: DIRECTORY, asked)
     server.bind("127.0.0.1:0")
     await server.start()
     try:
@@ -97,13 +98,28 @@ async def test_dig_speaks_newer_edns_and_other_zones_to_a_refusal() -> None:
         assert "status: REFUSED" in await dig(server, "A", "example.com")
 
 
-async def test_what_the_mesh_does_not_have_is_asked_of_registries() -> None:
+async def test_what_the_mesh_does_not_have_is_asked_of_registries(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as server:
         assert await dig(server, "+short", "SRV", "away.far.mesh") == "20 1 443 functions.acme.com.\n"
         assert (await ask(server, "away.far.mesh", "SRV")).rcode() == dns.rcode.NOERROR
-        # A registry that can't be asked is no proof that the name is not there.
-        assert (await ask(server, "broken.far.mesh", "SRV")).rcode() == dns.rcode.SERVFAIL
         assert (await ask(server, "absent.far.mesh", "SRV")).rcode() == dns.rcode.NXDOMAIN
+        # A registry that can't be asked is no proof that the name is not there.
+        # As in a controller, whose log is written.
+        caplog.set_level(logging.INFO)
+        assert (await ask(server, "broken.far.mesh", "SRV")).rcode() == dns.rcode.SERVFAIL
+        assert "status: SERVFAIL" in await dig(server, "+notcp", "SRV", "broken.far.mesh")
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("name", ["%s.%s.mesh", "a\\000b.math.mesh", "-.math.mesh", "add.math.no_domain.mesh"])
+async def test_what_can_be_no_function_is_asked_of_nobody(name: str) -> None:
+    async def nobody(_name: str) -> Sequence[Service]:
+        raise UsageError("not a function's name")
+
+    async with serving(nobody) as server:
+        reply = await ask(server, name, "SRV")
+        assert reply.rcode() == dns.rcode.NXDOMAIN
+        assert reply.authority
 
 
 async def test_rubbish_and_silence_disturb_nobody() -> None:
