@@ -19,6 +19,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRANSLATION: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_SITE: Final = ipaddress.IPv6Network("fec0::/10")
+"""Private networks as they were before RFC 3879, which the standard library takes for global."""
 _METADATA: Final = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
 _LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -61,7 +63,7 @@ class Guard:
             return f"{text} answers with the machine's own cloud credentials"
         if any(inner in network for network in self._allow if network.version == inner.version):
             return ""
-        if inner.is_global and not inner.is_multicast and not inner.is_reserved:
+        if inner.is_global and not (inner.is_multicast or inner.is_reserved or inner in _SITE):
             return ""
         return f"{text} is not a public address"
 
