@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Registries"]
 
-_ADD_S: Final = 30.0
+_ADD_S: Final = 120.0
+"""A hundred thousand records take half a minute to verify where the machine has other work."""
 _MANY: Final = 10_000
 _MAX_FOUND: Final = 10_000
 _MAX_RECORDS: Final = 256
