@@ -254,7 +254,8 @@ class GitTree:
             await self._clone.keep(new)
         raise Conflict(
             f"the history of {self._remote.shown} was rewritten: the commit seen last is {old[:12]}, the branch {how}",
-            fix="ask who keeps the registry; what was seen goes on being read until you accept the new history",
+            fix="ask who keeps the registry; what was seen goes on being read. If the new history is meant to be: "
+            f"osiris-mesh registry remove {self.name}, and add it anew",
             reason=reason,
             seen=old,
             now=new,

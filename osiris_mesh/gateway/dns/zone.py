@@ -20,6 +20,8 @@ Sources: RFC 1035, 2308, 2782, 4343, 6763, 6891 (EDNS), 8482 (ANY).
 from __future__ import annotations
 
 import ipaddress
+import operator
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -60,6 +62,10 @@ MAX_PLACES: Final = 32
 MAX_POINTERS: Final = 2000
 _OLD_UDP: Final = 512
 _HEADER: Final = 12
+_COUNTS: Final = struct.Struct("!4H")
+_MOST: Final = (1, 1, 1, 4)
+"""Questions, answers, authorities and additional records a query may have: those of IXFR, EDNS and signatures."""
+_MAX_QUERY: Final = 4096
 _IN: Final = dns.rdataclass.IN
 _T = dns.rdatatype
 _NODE: Final = "node"
@@ -125,6 +131,9 @@ def read(data: bytes) -> Query | bytes | None:
     """
     if len(data) < _HEADER or data[2] & 0x80:
         return None
+    if len(data) > _MAX_QUERY or any(map(operator.gt, _COUNTS.unpack_from(data, 4), _MOST)):
+        # No query is like that, and taking one apart would keep the loop busy for tenths of a second.
+        return _malformed(data)
     try:
         message = dns.message.from_wire(data)
     except (dns.exception.DNSException, ValueError, IndexError, KeyError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import dns.edns
 import dns.exception
 import dns.flags
@@ -236,6 +238,27 @@ def test_a_damaged_query_is_answered_or_dropped(changes: list[tuple[int, int]]) 
     for place, value in changes:
         data[place] = value
     _answers_or_drops(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("counts", "rest"),
+    [
+        ((1, 0, 0, 20_000), b"\x04mesh\0\0\x21\0\1" + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\1\2\3\4" * 3500),
+        ((60_000, 0, 0, 0), b"\x04mesh\0\0\x21\0\1" * 6000),
+        ((1, 0, 0, 1), b"\x04mesh\0\0\x21\0\1" + b"\0\0\x29\4\xd0\0\0\0\0\xff\xf0" + b"\0\xff\0\0" * 16_380),
+    ],
+    ids=["records", "questions", "options"],
+)
+def test_what_would_take_long_is_not_taken_apart(
+    counts: tuple[int, ...], rest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = struct.pack("!6H", 7, 0x100, *counts) + rest
+    monkeypatch.setattr(dns.message, "from_wire", None)
+    reply = read(data[:65_535])
+    monkeypatch.undo()
+    assert isinstance(reply, bytes)
+    assert dns.message.from_wire(reply).rcode() == dns.rcode.FORMERR
+    assert reply[:2] == data[:2]
 
 
 def _answers_or_drops(data: bytes) -> None:
