@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 app = noun("Registries: one name for a function, anywhere, signed and verified.")
 
-_FETCH_SECONDS = 45.0
+_FETCH_SECONDS = 130.0
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What the registry is called here.")]
 
