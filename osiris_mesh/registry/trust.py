@@ -27,10 +27,12 @@ from osiris_mesh.registry.layout import NO_VENDOR
 from osiris_mesh.registry.record import Record
 from osiris_mesh.registry.statement import Statement
 
-__all__ = ["MAX_EVIDENCE", "MAX_NAMES", "Evidence", "Trust"]
+__all__ = ["MAX_EVIDENCE", "MAX_NAMES", "MAX_STEP", "Evidence", "Trust"]
 
 MAX_EVIDENCE: Final = 256
 MAX_NAMES: Final = 1_000_000
+MAX_STEP: Final = 1 << 32
+"""What a checkpoint's sequence may go up by since the one seen last: more than anybody publishes in between."""
 _LIMITS: Final = Limits(size=1 << 28, depth=8, count=1 << 21)
 _WIRE: Final = 1
 
@@ -252,6 +254,11 @@ class Trust:
             self._refuse("checkpoint", "checkpoint", "the checkpoint is another registry's", now_ms, b"", [statement])
         if not any(self.may_sign_checkpoint(key, now_ms) for key in statement.keys):
             self._refuse("threshold", "checkpoint", "nobody who may signed the checkpoint", now_ms, b"", [statement])
+        if checkpoint.sequence - self.checkpoint_sequence > MAX_STEP:
+            # One leaked publisher's key could use up all the numbers there are, and no head would follow it.
+            what = f"the checkpoint went from {self.checkpoint_sequence} to {checkpoint.sequence} at once"
+            known = self._checkpoint[2] if self._checkpoint is not None else b""
+            self._refuse("checkpoint", "checkpoint", what, now_ms, known, [statement])
         if self._checkpoint is not None:
             sequence, root, known = self._checkpoint
             if checkpoint.sequence < sequence:

@@ -29,7 +29,7 @@ from osiris_mesh.registry.keyring import (
 from osiris_mesh.registry.keys import NamespaceKeys, Publisher, fits
 from osiris_mesh.registry.record import sign
 from osiris_mesh.registry.statement import Statement, make
-from osiris_mesh.registry.trust import MAX_EVIDENCE, Trust
+from osiris_mesh.registry.trust import MAX_EVIDENCE, MAX_STEP, Trust
 from tests.registry.core.kit import (
     NAME,
     NOW,
@@ -336,6 +336,15 @@ def test_checkpoints_go_forward() -> None:
     assert refused(lambda: trust.accept_checkpoint(head(10, signer=STRANGER), NOW)) == "threshold"
     assert refused(lambda: trust.accept_checkpoint(head(10, registry="ab" * 16), NOW)) == "checkpoint"
     assert trust.checkpoint_sequence == 9
+
+
+def test_no_key_uses_up_the_numbers_of_checkpoints() -> None:
+    trust = trusting()
+    assert refused(lambda: trust.accept_checkpoint(head((1 << 53) - 1), NOW)) == "checkpoint"
+    trust.accept_checkpoint(head(MAX_STEP), NOW)
+    assert refused(lambda: trust.accept_checkpoint(head(2 * MAX_STEP + 1), NOW)) == "checkpoint"
+    assert trust.accept_checkpoint(head(2 * MAX_STEP), NOW).sequence == 2 * MAX_STEP
+    assert trust.evidence[-1].subject == "checkpoint"
 
 
 def test_who_may_sign_checkpoints() -> None:
