@@ -145,7 +145,6 @@ class Keeper:
                     failures = 0
                 except OsirisError as error:
                     failures += 1
-                    self.failed = str(error)
                     _log.warning("registry_not_in_step", extra={"registry": self._registry.name, "error": self.failed})
                     await self._save()
                 except Exception as error:  # noqa: BLE001 - a defect met once must not end the fetching of a registry
@@ -168,7 +167,12 @@ class Keeper:
         Raises:
             OsirisError: It can't be reached, or is not believed.
         """
-        synced = await self._registry.sync()
+        try:
+            synced = await self._registry.sync()
+        except OsirisError as error:
+            # Whoever asked is told; so is who looks at the list of registries later.
+            self.failed = str(error)
+            raise
         if self.failed:
             self.failed = ""
             self._questions.registry_back()

@@ -1,4 +1,4 @@
-"""A registry that was removed is believed no longer, whatever comes under its name next."""
+"""What changes with a node's registries: one removed is believed no longer, a new order counts, a failure shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from osiris_mesh.clock import SYSTEM
-from osiris_mesh.errors import NotFound
+from osiris_mesh.errors import CheckFailed, NotFound
 from osiris_mesh.registry.checkpoint import Config
 from osiris_mesh.registry.keyring import found_root
 from osiris_mesh.registry.registry import Registry
@@ -81,5 +81,25 @@ async def test_a_new_order_counts_for_names_that_are_known(tmp_path: Path) -> No
         assert (await here.resolve(str(NAME), deadline=deadline)).source == "two"
         await here.order(["one"])
         assert (await here.resolve(str(NAME), deadline=deadline)).source == "one"
+    finally:
+        await here.close()
+
+
+async def test_one_that_was_asked_by_name_and_failed_shows_as_failing(tmp_path: Path) -> None:
+    pin, new, old = await published(tmp_path)
+    here = node(tmp_path / "here")
+    await here.open()
+    try:
+        await here.add(Entry("corp", f"file://{new}", pin=pin))
+        shutil.move(new, tmp_path / "aside")
+        shutil.move(old, new)
+        with pytest.raises(CheckFailed, match="went back"):
+            await here.sync("corp")
+        (row,) = here.listing()
+        assert (row["ok"], "went back" in row["error"]) == (False, True)
+        shutil.move(new, old)
+        shutil.move(tmp_path / "aside", new)
+        (row,) = await here.sync("corp")
+        assert (row["ok"], row["error"]) == (True, "")
     finally:
         await here.close()
