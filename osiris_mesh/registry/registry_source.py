@@ -143,7 +143,7 @@ class Keeper:
                 try:
                     await self.once()
                     failures = 0
-                except OsirisError as error:
+                except OsirisError:
                     failures += 1
                     _log.warning("registry_not_in_step", extra={"registry": self._registry.name, "error": self.failed})
                     await self._save()
