@@ -34,6 +34,9 @@ __all__ = ["CHECKPOINT_TTL_MS", "Published", "WritableTree"]
 CHECKPOINT_TTL_MS: Final = 7 * 86_400_000
 """How long a checkpoint holds; whoever keeps the registry renews it within that time."""
 
+_LEDGER: Final = "ledger"
+"""Kind of the tree whose other files nobody can cut off unseen."""
+
 _NextOf = Callable[[Sequence[Statement], Record | None], Statement | None]
 
 
@@ -55,7 +58,7 @@ class Published:
 class _Draft:
     """A publication being made: the newest state, compared with its checkpoint, and what is to be written."""
 
-    def __init__(self, reader: Reader, entries: dict[str, Entry], before: Checkpoint | None) -> None:
+    def __init__(self, reader: Reader, entries: dict[str, Entry], before: int) -> None:
         self.reader = reader
         self.entries = entries
         self.before = before
@@ -314,13 +317,20 @@ class WritableTree(BelievedTree):
         if create is not None:
             if checkpoint is not None or any(map(is_file, await reader.paths())):
                 raise Conflict(f"{self.name} is a registry already", fix="publish to it, or choose an empty place")
-            return _Draft(reader, {}, None)
+            return _Draft(reader, {}, 0)
         await self._load_head(reader)
         entries = await self._walk(reader)
-        accepted = await self._accept_checkpoint(reader, checkpoint)
-        if not await is_whole(entries, accepted):
-            raise self._kept("checkpoint", CHECKPOINT, f"{self.name} is not what its checkpoint says")
-        return _Draft(reader, entries, accepted)
+        try:
+            accepted = await self._accept_checkpoint(reader, checkpoint)
+            if not await is_whole(entries, accepted):
+                raise self._kept("checkpoint", CHECKPOINT, f"{self.name} is not what its checkpoint says")
+        except CheckFailed:
+            if self.tree.kind != _LEDGER:
+                raise
+            # There whoever may publish anything can spoil the head, but blocks keep other files from being cut off.
+            # Seconds are more than any registry has had publications, whichever of them this program has seen.
+            return _Draft(reader, entries, max(self.trust.checkpoint_sequence, self._now_ms() // 1000))
+        return _Draft(reader, entries, accepted.sequence)
 
     async def _check_signer(self, draft: _Draft, signer: KeyPair) -> None:
         """Refuse a key whose checkpoint nobody would believe once this publication's roots and keys are in force."""
@@ -354,7 +364,7 @@ class WritableTree(BelievedTree):
         statement = sign(
             Checkpoint(
                 registry=registry,
-                sequence=draft.before.sequence + 1 if draft.before else 1,
+                sequence=draft.before + 1,
                 root=root.hex(),
                 files=len(draft.entries),
                 time_ms=now_ms,
