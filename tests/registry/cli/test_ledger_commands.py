@@ -11,7 +11,7 @@ from osiris_mesh.clock import SYSTEM, FakeClock
 from osiris_mesh.errors import RemoteProtocolError, UsageError
 from osiris_mesh.identity.home import Home
 from osiris_mesh.identity.keys import KeyPair
-from osiris_mesh.ledger.kinds import UserAdd
+from osiris_mesh.ledger.kinds import RegistryWrite, UserAdd
 from osiris_mesh.registry import ledger_view
 from osiris_mesh.registry.ledger_view import file_answer, paths_answer
 from osiris_mesh_cli.registry_ledger import ledger_tree
@@ -69,6 +69,19 @@ def test_begun_published_to_and_read_in_the_ledger(
         assert line("registry", "deprecate", "math/add@1.0.0", "old", "--to", "ledger:", "--key", "owner").code == 0
     assert "ns/_/math/add.jsonl" in paper.state.tree
     assert paper.state.tree["ns/_/math/add.jsonl"].data.count(b"\n") == 2
+
+
+def test_a_spoiled_head_is_mended_by_signing_it_anew(
+    line: Line, controller: FakeController, paper: Paper, source: Path
+) -> None:
+    publish = ("registry", "publish", str(source), "--to", "ledger:", "--key", "owner")
+    with controller:
+        assert line("registry", "init", "--to", "ledger:").code == 0
+        head = paper.state.tree["checkpoint"].head
+        paper.must(RegistryWrite([["checkpoint", head, b"noise"]]), ADMIN)
+        assert "not JSON" in line(*publish).err
+        assert line("registry", "renew", "--to", "ledger:", "--key", "owner").code == 0
+        assert line(*publish).code == 0
 
 
 def test_who_has_no_right_in_the_mesh_is_5(line: Line, home: Path, paper: Paper, source: Path) -> None:
