@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from osiris_mesh.errors import UsageError
+from osiris_mesh.function.name import FunctionName
 from osiris_mesh.gateway.alerts import Rule
 from osiris_mesh.gateway.events import check_patterns
 from osiris_mesh.gateway.webhook_target import Target
@@ -138,9 +139,14 @@ def _context(text: str) -> str:
 
 
 def _policy(text: str) -> str:
-    known = [each for each in POLICIES if each != "custom"]
-    if text not in known:
-        raise UsageError(f"{text[:40]!r} is no policy", fix=f"choose one of {', '.join(known)}")
+    if text not in POLICIES:
+        raise UsageError(f"{text[:40]!r} is no policy", fix=f"choose one of {', '.join(POLICIES)}")
+    return text
+
+
+def _function(text: str) -> str:
+    if str(FunctionName.parse(text)) != text:
+        raise UsageError(f"{text[:80]!r} is not a function's full name", fix="write its namespace too: team/choose")
     return text
 
 
@@ -238,9 +244,17 @@ KEYS: Final = (
         "registry.policy",
         "policy",
         "balanced",
-        "Which provider of a function is tried first: balanced, fastest, lowest-cost or highest-availability.",
+        "Which provider is tried first: balanced, fastest, lowest-cost, highest-availability, or custom.",
         "fastest",
         _policy,
+    ),
+    Key(
+        "registry.chooser",
+        "function",
+        "",
+        "Function of this mesh that puts providers in order where registry.policy is custom (docs/providers.md).",
+        "team/choose",
+        _function,
     ),
     Key("log.level", "level", "info", "What every node logs from: debug, info, warning or error.", "debug", _level),
     Key(

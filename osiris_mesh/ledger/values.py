@@ -51,6 +51,7 @@ def _is_rule(value: str) -> bool:
 
 _CONTEXT: Final = re.compile(r"(?:pure|controlled|full)(?:; ?[a-z]{1,16}=[A-Za-z0-9._*/:@\[\],-]{0,4096}){0,32}\Z")
 _NETWORK: Final = re.compile(r"loopback\Z|[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?\Z")
+_FUNCTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,62}){1,2}\Z")
 _COUNT: Final = pattern("a number from 1 to 999999", re.compile(r"[1-9][0-9]{0,5}\Z"))
 _LEVEL_1: Final[tuple[tuple[re.Pattern[str], Shape], ...]] = (
     (re.compile(r"max_retries\Z"), pattern("a number from 0 to 10", re.compile(r"(?:[0-9]|10)\Z"))),
@@ -64,7 +65,8 @@ _LEVEL_1: Final[tuple[tuple[re.Pattern[str], Shape], ...]] = (
     (re.compile(rf"webhook\.{_NAME}\.events\Z"), _list("names of events", _EVENTS, 1)),
     (re.compile(r"registry\.context\Z"), pattern("a security context", _CONTEXT)),
     (re.compile(r"registry\.allow_networks\Z"), _list("networks", _NETWORK, 0)),
-    (re.compile(r"registry\.policy\Z"), choice("balanced", "fastest", "lowest-cost", "highest-availability")),
+    (re.compile(r"registry\.policy\Z"), choice("balanced", "fastest", "lowest-cost", "highest-availability", "custom")),
+    (re.compile(r"registry\.chooser\Z"), pattern("a function's full name", _FUNCTION)),
     (re.compile(rf"alert\.{_NAME}\Z"), Shape("an alert rule, or off", _is_rule)),
 )
 

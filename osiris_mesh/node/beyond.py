@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.errors import OsirisError
@@ -18,6 +18,7 @@ from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.invoke.outside import Outside, Used
 from osiris_mesh.invoke.state_view import StateView
 from osiris_mesh.link import Audience, Links, Request, Router
+from osiris_mesh.node.choosing import MeshChooser
 from osiris_mesh.node.credentials import CredentialFile, KeptCredentials
 from osiris_mesh.node.placing import Placing
 from osiris_mesh.node.registries import Registries
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from osiris_mesh.gateway.dns.directory import Service
     from osiris_mesh.invoke.contexts import Contexts
     from osiris_mesh.node.controller import Controller
+    from osiris_mesh.settings.registry import Policy, RegistrySettings
 
 __all__ = ["Beyond"]
 
@@ -79,6 +81,8 @@ class Beyond:
         self._mesh_context = Held("registry.context", "")
         self._allowed = Held("registry.allow_networks", ())
         self._policy = Held("registry.policy", "")
+        self._chooser = Held("registry.chooser", "")
+        self._choosing = MeshChooser(lambda: controller.functions.invoker, lambda: self._chooser_now(settings), clock)
         self.registries = Registries(
             controller.home.path,
             controller.ledger,
@@ -88,7 +92,8 @@ class Beyond:
             rng=rng,
             near=self._near,
             call=self._ask_peer,
-            policy=lambda: self._policy.of(controller.ledger.state.settings),
+            policy=lambda: self._policy_now(settings),
+            chooser=self._choosing,
         )
         self._shown = KeptCredentials(CredentialFile(controller.home.path), clock)
         self._endpoints: Endpoints | None = None
@@ -162,6 +167,7 @@ class Beyond:
 
     async def _close(self) -> None:
         await self.registries.close()
+        await self._choosing.close()
         await self.metering.close()
         if self._endpoints is not None:
             await self._endpoints.close()
@@ -258,6 +264,14 @@ class Beyond:
         places = [place for place in map(place_of, found.providers) if place is not None]
         kept = tuple(Place(host, port, 20, weight, outside=True) for host, port, weight in places)
         return [Service(found.name, str(found.version), found.bound.binding.digest, kept)]
+
+    def _chooser_now(self, settings: RegistrySettings) -> str:
+        return str(self._chooser.of(self._node.ledger.state.settings)) or settings.chooser
+
+    def _policy_now(self, settings: RegistrySettings) -> Policy | Literal[""]:
+        policy: Policy | Literal[""] = self._policy.of(self._node.ledger.state.settings)
+        # Both settings come one after the other; until the function is named, the default holds.
+        return "balanced" if policy == "custom" and not self._chooser_now(settings) else policy
 
     async def _records(self) -> list[Record]:
         if not self.asks():

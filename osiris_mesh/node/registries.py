@@ -43,7 +43,7 @@ from osiris_mesh.registry.registry_source import Keeper, RegistrySource, restore
 from osiris_mesh.registry.resolution import LocalFunctions, Resolution
 from osiris_mesh.registry.resolver import Resolver
 from osiris_mesh.registry.roster import Entry, Roster
-from osiris_mesh.registry.selection import Key, Standings
+from osiris_mesh.registry.selection import Chooser, Key, Standings
 from osiris_mesh.registry.tree_ledger import TreeLedger
 from osiris_mesh.registry.trust import Trust
 from osiris_mesh.settings.registry import Policy, RegistrySettings
@@ -104,6 +104,7 @@ class Registries:
         near: Members of our region, by peer id.
         call: Asks one of them; None: nobody is asked.
         policy: Which provider is tried first, as the mesh has set it; empty: as ``settings`` say.
+        chooser: Puts providers in order where that is ``custom``; None: nobody does.
 
     Attributes:
         peers: Members of our region, asked before any registry, and answered.
@@ -125,6 +126,7 @@ class Registries:
         near: Callable[[], Sequence[str]] = tuple,
         call: Call | None = None,
         policy: Callable[[], Policy | Literal[""]] | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
         self._ask_domain = ask_domain
         self._sources: list[RegistrySource] = []
@@ -166,6 +168,7 @@ class Registries:
             memory=self._memory,
             neighbours=self.peers,
             policy=policy,
+            chooser=chooser,
             clock=clock,
             rng=rng,
         )

@@ -57,6 +57,11 @@ def test_the_shapes_of_level_1() -> None:
     paper.put(ConfigSet(LEVEL_KEY, "1"), ADMIN)
     table = {
         "max_retries": (["0", "10"], ["11", "01", "-1", "1 "]),
+        "registry.policy": (["fastest", "custom"], ["", "cheapest"]),
+        "registry.chooser": (
+            ["team/choose", "acme.com/team/choose"],
+            ["", "choose", "a/b/c/d", "/b", "a/", "a/b@1.0.0", "a/" + "b" * 64, "a" * 254 + "/b", "é/b"],
+        ),
         "log.level": (["debug", "error"], ["loud", ""]),
         "http.allowed_origins": (["", "https://a.example, http://b:1"], ["*", "a.example", "https://a b", "https://ä"]),
         "http.requests_per_s": (["1", "999999"], ["0", "1000000", "1.5"]),
