@@ -20,6 +20,7 @@ from osiris_mesh_cli import (
     registry_credential,
     registry_export,
     registry_keys,
+    registry_market,
     registry_publish,
 )
 from osiris_mesh_cli.control import Controller
@@ -242,3 +243,4 @@ for _part in (registry_begin, registry_publish, registry_amend, registry_export,
     app.registered_commands.extend(_part.app.registered_commands)
 app.add_typer(registry_keys.app, name="keys")
 app.add_typer(registry_credential.app, name="credential")
+app.add_typer(registry_market.app, name="market")

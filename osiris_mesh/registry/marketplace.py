@@ -219,6 +219,10 @@ class RecordMarket:
             valid_until_ms=until_ms,
         )
         await self._own.publish([said], keys, message=f"accept {offer.name} {offer.version} of {offer.provider.id}")
+        if not await self.accepted(offer):
+            # It was withdrawn before: the statement stands, and holds again.
+            again = Amendment(name=offer.acceptance, sequence=1, version=_VERSION, deprecated="")
+            await self._own.publish([again], keys, message=f"accept {offer.name} {offer.version} again")
         return offer.acceptance
 
     async def withdraw(self, offer: Offer, keys: Sequence[KeyPair], why: str) -> None:

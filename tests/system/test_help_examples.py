@@ -277,6 +277,22 @@ def a_credential(stage: Stage) -> None:
     stage.ok("registry credential set acme --origin https://api.acme.com --token-file acme.token")
 
 
+def a_market(stage: Stage) -> None:
+    """Have an offer, and a registry in the ledger that has accepted none."""
+    a_registry(stage)
+    place = f"--to file://{stage.folder}/srv/registry --key owner"
+    stage.may("registry init --to ledger: --key owner")
+    priced = "--provider acme=https://api.acme.com/add --cost 100 --currency EUR"
+    stage.ok(f"registry providers math/add_numbers@1.0.0 {priced} {place}")
+    stage.may("registry market withdraw math/add_numbers@1.0.0 --market team --key owner")
+
+
+def an_acceptance(stage: Stage) -> None:
+    """Have accepted it."""
+    a_market(stage)
+    stage.ok("registry market accept math/add_numbers@1.0.0 --market team --key owner")
+
+
 # What an example finds, by how it begins; the longest beginning that fits counts.
 PREPARED: dict[str, Callable[[Stage], None]] = {
     "update addNumbers": sequence("-remove addNumbers", "deploy ./functions/add_numbers.py --name addNumbers"),
@@ -313,6 +329,8 @@ PREPARED: dict[str, Callable[[Stage], None]] = {
     "registry credential": a_token,
     "registry credential list": a_credential,
     "registry credential remove": a_credential,
+    "registry market": a_market,
+    "registry market withdraw": an_acceptance,
 }
 
 
@@ -393,6 +411,7 @@ CHANGES = (
     ),
     *("registry publish", "registry deprecate", "registry alias", "registry providers", "registry renew"),
     *("registry keys create", "registry keys sign", "registry keys publish"),
+    *("registry market accept", "registry market withdraw"),
 )
 
 
