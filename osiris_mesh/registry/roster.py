@@ -91,6 +91,12 @@ class Entry:
         """Which back-end it is."""
         return kind_of(self.url)
 
+    @property
+    def is_here(self) -> bool:
+        """It is a place of the machine of whoever asks it: a folder, or a repository in one."""
+        # A scheme is split off in lower case, whichever it was written in.
+        return self.kind == "folder" or urlsplit(self.url).scheme in {"file", "git+file"}
+
     def option(self, name: str) -> str:
         """Return one option; empty if it was not given."""
         return dict(self.options).get(name, "")

@@ -161,8 +161,9 @@ def test_a_nodes_registries_are_kept_over_http(world: World) -> None:
     ask = world.ask
     folder = f"file://{world.folder}"
     # Nothing of the machine is named over HTTP.
-    refused = ask.post("/v1/registries", {"name": "mine", "url": folder})
-    assert (refused.status, "machine" in refused.json["detail"]) == (400, True)
+    for url in (folder, f"FILE://{world.folder}", f"git+FILE://{world.folder}"):
+        refused = ask.post("/v1/registries", {"name": "mine", "url": url})
+        assert (refused.status, "machine" in refused.json["detail"]) == (400, True)
     assert ask.post("/v1/registries", {"name": "m", "url": "https://x", "token_file": "/etc/passwd"}).status == 400
     pin = world.theirs.ok("registry", "init", "--to", folder, "--key", "owner")["pin"]
     published(world, "1.0.0", folder, "--namespace", "text", "--provider", "eu=https://eu.example.com/v1/call/{name}")

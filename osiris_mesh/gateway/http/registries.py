@@ -35,7 +35,7 @@ async def add(ask: Ask) -> Any:
     options = {"branch": body.branch, "gateways": ",".join(body.gateways)}
     given = tuple((key, value) for key, value in options.items() if value)
     entry = Entry(body.name, body.url, body.pin, tuple(body.routes), given).check()
-    if entry.kind == "folder" or entry.url.startswith(("git+file:", "file:")):
+    if entry.is_here:
         raise UsageError(f"{entry.url[:200]} is a place of the node's own machine", fix=_HERE)
     made = await ask.parts.registries.ask("add", {"entry": entry.to_json(), "first": body.first})
     return {"registry": _row(ask, made["registry"])}

@@ -59,6 +59,28 @@ def test_what_is_no_url_of_a_registry_is_refused(url: str) -> None:
         kind_of(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("/srv/registry", True),
+        ("file:///srv/registry", True),
+        ("FILE:///srv/registry", True),
+        ("file:///srv/registry.git", True),
+        ("File:///srv/registry.git", True),
+        ("git+file:///srv/registry", True),
+        ("git+FILE:///srv/registry", True),
+        ("GIT+File:///srv/registry", True),
+        ("git+https://git.example.com/registry.git", False),
+        ("git@git.example.com:team/registry.git", False),
+        ("https://mesh.example.com:7480", False),
+        ("ipns://registry.example.com", False),
+        ("ledger:", False),
+    ],
+)
+def test_a_place_of_this_machine_is_told_however_its_scheme_is_written(url: str, here: bool) -> None:
+    assert Entry("team", url).check().is_here is here
+
+
 def entry(name: str, **more: object) -> Entry:
     return Entry(name, f"/srv/{name}", **more)  # type: ignore[arg-type]
 
