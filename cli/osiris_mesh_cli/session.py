@@ -27,6 +27,8 @@ from osiris_mesh_cli.values import dumps
 __all__ = ["INTERRUPTED", "Session", "command", "noun", "one_of", "report"]
 
 INTERRUPTED: Final = 130
+_OURS: Final = ("error:", "fix:", "called:", "next:")
+"""How lines begin that commands write of themselves."""
 P = ParamSpec("P")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else there.")]
@@ -90,22 +92,29 @@ def _print(text: str) -> None:
 def report(error: OsirisError, *, json: bool) -> int:
     """Print an error the way every command does and return its exit code."""
     if isinstance(error, FunctionError) and error.traceback:
-        sys.stderr.write(_lines(error.traceback))
+        sys.stderr.write(_frames(error.traceback))
         if error.cause:
-            sys.stderr.write(_lines(f"called: {' -> '.join(error.path)}"))
-            sys.stderr.write(_lines(error.cause.get("traceback", "")))
-    sys.stderr.write("error: " + _lines(error.what))
+            sys.stderr.write(_said(f"called: {' -> '.join(error.path)}"))
+            sys.stderr.write(_frames(error.cause.get("traceback", "")))
+    sys.stderr.write("error: " + _said(error.what))
     if error.fix:
-        sys.stderr.write("  fix: " + _lines(error.fix))
+        sys.stderr.write("  fix: " + _said(error.fix))
     sys.stderr.flush()
     if json:
         _print(dumps({"error": error.to_wire()}))
     return error.exit_code
 
 
-def _lines(text: str) -> str:
-    """Return what someone else may have written as whole lines that a terminal only shows."""
-    return "".join(clean(line.expandtabs()) + "\n" for line in text.splitlines() or [""])
+def _said(text: str) -> str:
+    """Return what someone else may have written as whole lines that a terminal only shows, all but the first marked."""
+    first, *more = text.splitlines() or [""]
+    return clean(first.expandtabs()) + "\n" + "".join(f"  | {clean(line.expandtabs())}\n" for line in more)
+
+
+def _frames(text: str) -> str:
+    """Return a traceback as such lines; one that looks like a line of ours is marked too."""
+    lines = [clean(line.expandtabs()) for line in text.splitlines() or [""]]
+    return "".join(f"  | {line}\n" if line.lstrip().startswith(_OURS) else f"{line}\n" for line in lines)
 
 
 def noun(text: str) -> typer.Typer:

