@@ -13,6 +13,7 @@ import msgspec
 from yarl import URL
 
 from osiris_mesh.errors import (
+    CheckFailed,
     Conflict,
     DeadlineExceeded,
     Denied,
@@ -138,7 +139,7 @@ class Exchange:
             raise Unavailable(
                 f"{url[:200]} redirects, which is not followed",
                 fix="name the URL itself in the record",
-                maybe=False,
+                maybe=True,
                 status=answer.status,
             )
         return answer
@@ -194,7 +195,8 @@ def error_of(answer: Answer, where: str, function: str) -> OsirisError:
     """Return the error an answer that is no success means.
 
     A body of ``application/problem+json`` with our own ``code``, as a mesh's gateway sends it, becomes that very error;
-    anything else is told by its status.
+    anything else is told by its status. Whether the function may have run is told by the status alone, and of the
+    details stay those that only describe: what programs act on here is not for a provider to say.
     """
     told: dict[str, object] = {}
     if len(answer.body) <= _MAX_PROBLEM:
@@ -205,21 +207,47 @@ def error_of(answer: Answer, where: str, function: str) -> OsirisError:
         if isinstance(decoded, dict):
             told = decoded
     code = told.get("code")
-    if isinstance(code, str) and isinstance(told.get("detail"), str):
-        found = OsirisError.from_wire(
-            {
-                "code": _CODES.get(code, code),
-                "what": told["detail"],
-                "fix": told.get("fix", ""),
-                "details": from_json(told.get("details", {})),
-            }
-        )
-        if answer.status >= 500 and isinstance(found, Unavailable):
-            found.details.setdefault("maybe", True)
-        return found
-    return _by_status(answer, f"{function} at {where[:200]}", _text(told, answer))
+    line = f"{function} at {where[:200]}"
+    if not isinstance(code, str) or not isinstance(told.get("detail"), str):
+        return _by_status(answer, line, _text(told, answer))
+    found = OsirisError.from_wire(
+        {
+            "code": _CODES.get(code, code),
+            "what": told["detail"],
+            "fix": told.get("fix", ""),
+            "details": _described(told.get("details", {})),
+        }
+    )
+    is_refusal = isinstance(found, _REFUSALS)
+    if is_refusal and answer.status >= 500:
+        return _by_status(answer, line, _text(told, answer))
+    if isinstance(found, (Unavailable, DeadlineExceeded)) or (is_refusal and answer.status not in _SURELY_NOT):
+        found.details["maybe"] = True
+    return found
 
 
+def _described(details: object) -> dict[str, object]:
+    """Return what of an answer's details is kept."""
+    try:
+        given = from_json(details)
+    except OsirisError:
+        return {}
+    kept = {key: given[key] for key in _DESCRIBING if key in given} if isinstance(given, dict) else {}
+    wait = kept.get("retry_after_ms", 0)
+    if type(wait) is not int or not 0 <= wait <= _MAX_WAIT_MS:
+        del kept["retry_after_ms"]
+    return kept
+
+
+_REFUSALS: Final = (UsageError, Conflict, NotFound, Denied, Overloaded, CheckFailed)
+_SURELY_NOT: Final = frozenset({400, 401, 403, 404, 413, 415, 422, 429})
+"""Statuses that say that nothing was begun."""
+_MAX_WAIT_MS: Final = 86_400_000
+_DESCRIBING: Final = (
+    *("type", "message", "traceback", "path", "cause"),
+    *("exit_code", "signal", "stderr", "limit", "name", "retry_after_ms"),
+)
+"""Details that describe a failure; no others are taken from a provider."""
 _CODES: Final = {"unauthenticated": "denied", "method": "usage", "too_large": "usage", "media_type": "usage"}
 
 
@@ -238,10 +266,11 @@ def _by_status(answer: Answer, what: str, text: str) -> OsirisError:
     line = f"{what}: {text}"
     if status in {401, 403}:
         return Denied(line, fix="enter a credential for this provider on this node", status=status, maybe=False)
+    maybe = status not in _SURELY_NOT
     if status in {404, 405, 410, 501}:
-        return NotFound(line, fix="the provider's record may be out of date", status=status, maybe=False)
+        return NotFound(line, fix="the provider's record may be out of date", status=status, maybe=maybe)
     if status == 409:
-        return Conflict(line, status=status)
+        return Conflict(line, status=status, maybe=maybe)
     if status in {408, 504}:
         return DeadlineExceeded(line, status=status, maybe=True)
     if status == 429:
@@ -250,4 +279,4 @@ def _by_status(answer: Answer, what: str, text: str) -> OsirisError:
         return Overloaded(line, fix="call again later, or another provider", retry_after_ms=wait, maybe=False)
     if status >= 500:
         return Unavailable(line, fix="another provider of the function may answer", status=status, maybe=True)
-    return UsageError(line, fix="see what the provider's description says of its arguments", status=status)
+    return UsageError(line, fix="see what the provider's description says of its arguments", status=status, maybe=maybe)

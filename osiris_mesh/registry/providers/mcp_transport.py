@@ -81,7 +81,7 @@ def _check_head(response: aiohttp.ClientResponse, url: str) -> None:
         raise RemoteProtocolError(f"{url[:200]} answered compressed though it was asked not to", maybe=True)
     if 300 <= response.status < 400:
         raise Unavailable(
-            f"{url[:200]} redirects, which is not followed", fix="name the URL itself in the record", maybe=False
+            f"{url[:200]} redirects, which is not followed", fix="name the URL itself in the record", maybe=True
         )
 
 

@@ -22,6 +22,7 @@ from osiris_mesh.errors import (
     RemoteProtocolError,
     Unavailable,
     UsageError,
+    WorkerDied,
 )
 from osiris_mesh.gateway.http.problem import encode, status_of
 from osiris_mesh.registry.guard import Guard
@@ -77,11 +78,10 @@ async def test_a_credential_is_shown_to_its_own_origin_alone(serve, https):
     [
         (NotFound("no such", name="x"), True),
         (UsageError("wrong"), True),
-        (Conflict("other signature", reason="binding"), True),
+        (Conflict("there is one"), False),
         (Denied("no"), True),
         (Overloaded("busy", retry_after_ms=5), True),
         (Unavailable("gone", maybe=True), False),
-        (Unavailable("gone", maybe=False), True),
         (DeadlineExceeded("late"), False),
         (FunctionError("it raised", type="ValueError", message="bad", traceback="…"), False),
     ],
@@ -94,16 +94,18 @@ async def test_errors_of_a_mesh_arrive_as_they_were(serve, https, error, sure):
     with pytest.raises(type(error)) as caught:
         await call(https(), provider)
     assert caught.value.what == error.what
-    assert caught.value.details == error.details
+    assert caught.value.details == error.details | ({} if sure or isinstance(error, FunctionError) else {"maybe": True})
     assert surely_not(caught.value) is sure
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "sure"),
     [
-        (400, UsageError, True), (401, Denied, True), (403, Denied, True), (404, NotFound, True), (409, Conflict, True),
-        (422, UsageError, True), (429, Overloaded, True), (500, Unavailable, False), (503, Unavailable, False),
-        (504, DeadlineExceeded, False), (302, Unavailable, True), (307, Unavailable, True),
+        (400, UsageError, True), (401, Denied, True), (403, Denied, True), (404, NotFound, True),
+        (409, Conflict, False), (422, UsageError, True), (429, Overloaded, True), (500, Unavailable, False), (503, Unavailable, False),
+        (504, DeadlineExceeded, False), (302, Unavailable, False), (307, Unavailable, False),
+        (402, UsageError, False), (405, NotFound, False), (410, NotFound, False), (413, UsageError, True),
+        (415, UsageError, True),
     ],
 )  # fmt: skip
 async def test_statuses_of_strangers(serve, https, status, kind, sure):
@@ -116,6 +118,49 @@ async def test_statuses_of_strangers(serve, https, status, kind, sure):
     assert surely_not(caught.value) is sure
     if kind is Overloaded:
         assert caught.value.details["retry_after_ms"] == 7000
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "sure"),
+    [
+        (500, "denied", Unavailable, False),
+        (500, "usage", Unavailable, False),
+        (503, "unavailable", Unavailable, False),
+        (504, "deadline", DeadlineExceeded, False),
+        (409, "conflict", Conflict, False),
+        (418, "denied", Denied, False),
+        (422, "worker_died", WorkerDied, False),
+        (400, "unavailable", Unavailable, False),
+        (400, "deadline", DeadlineExceeded, False),
+        (403, "denied", Denied, True),
+        (429, "overloaded", Overloaded, True),
+    ],
+)
+async def test_a_provider_does_not_say_what_is_done_about_its_error(serve, https, status, code, kind, sure):
+    told = {"maybe": False, "rule": "functions", "reason": "binding", "resolved": {}, "why": "quorum", "name": "x"}
+    body = {"code": code, "detail": "no", "details": told | {"retry_after_ms": -1, "absent": True}}
+
+    async def handler(_request):
+        return web.json_response(body, status=status, content_type="application/problem+json")
+
+    with pytest.raises(kind) as caught:
+        await call(https(), Provider(id="p", endpoint=await serve(handler)))
+    assert surely_not(caught.value) is sure
+    assert not caught.value.details.keys() & {"rule", "reason", "resolved", "why", "absent", "retry_after_ms"}
+
+
+@pytest.mark.parametrize("details", [{"$bytes": "!"}, {"$bytes": 7}, [], "x", None, {"$float": []}])
+async def test_details_that_are_none_make_no_refusal(serve, https, details):
+    async def handler(_request):
+        return web.json_response(
+            {"code": "unavailable", "detail": "no", "details": details},
+            status=503,
+            content_type="application/problem+json",
+        )
+
+    with pytest.raises(Unavailable) as caught:
+        await call(https(), Provider(id="p", endpoint=await serve(handler)))
+    assert not surely_not(caught.value)
 
 
 async def test_an_answer_that_never_comes(serve, https):
