@@ -102,7 +102,8 @@ async def test_errors_of_a_mesh_arrive_as_they_were(serve, https, error, sure):
     ("status", "kind", "sure"),
     [
         (400, UsageError, True), (401, Denied, True), (403, Denied, True), (404, NotFound, True),
-        (409, Conflict, False), (422, UsageError, True), (429, Overloaded, True), (500, Unavailable, False), (503, Unavailable, False),
+        (409, Conflict, False), (422, UsageError, True), (429, Overloaded, True),
+        (500, Unavailable, False), (503, Unavailable, False),
         (504, DeadlineExceeded, False), (302, Unavailable, False), (307, Unavailable, False),
         (402, UsageError, False), (405, NotFound, False), (410, NotFound, False), (413, UsageError, True),
         (415, UsageError, True),
