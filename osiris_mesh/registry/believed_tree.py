@@ -103,7 +103,7 @@ class BelievedTree:
     @property
     def stale(self) -> bool:
         """Its checkpoint has expired, or was never seen."""
-        return self._checkpoint is None or self._now_ms() >= self._checkpoint.expires_ms
+        return self._checkpoint is None or self._now_ms() >= self._checkpoint.stale_ms
 
     async def _begin(self) -> None:
         """Believe the tree for the first time; and a root only until it expires."""

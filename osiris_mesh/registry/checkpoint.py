@@ -17,10 +17,25 @@ from osiris_mesh.ledger.merkle import inclusion_proof, proves_inclusion, tree_ro
 from osiris_mesh.registry.layout import CHECKPOINT
 from osiris_mesh.registry.record import Count, Hex32, Payload, TimeMs, wrong
 
-__all__ = ["FORMAT", "MAX_CONFIG", "Checkpoint", "Config", "leaf", "proof", "proves", "root_of"]
+__all__ = [
+    "FORMAT",
+    "MAX_AHEAD_MS",
+    "MAX_CONFIG",
+    "MAX_LIFE_MS",
+    "Checkpoint",
+    "Config",
+    "leaf",
+    "proof",
+    "proves",
+    "root_of",
+]
 
 FORMAT: Final = "osiris-registry/1"
 MAX_CONFIG: Final = 4096
+MAX_LIFE_MS: Final = 30 * 86_400_000
+"""A tree is stale at the latest so long after its checkpoint was made, whatever that says of itself."""
+MAX_AHEAD_MS: Final = 86_400_000
+"""A checkpoint made later than this after the reader's own time is refused."""
 
 RegistryId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", min_length=32, max_length=32)]
 
@@ -71,7 +86,7 @@ class Checkpoint(Payload, frozen=True, forbid_unknown_fields=True, tag_field="ty
         root: Merkle root over the files.
         files: How many.
         time_ms: When it was made.
-        expires_ms: From when on the tree counts as stale, until somebody signs a new head.
+        expires_ms: From when on the tree counts as stale by its signer's word; see :attr:`stale_ms`.
     """
 
     registry: RegistryId
@@ -80,6 +95,14 @@ class Checkpoint(Payload, frozen=True, forbid_unknown_fields=True, tag_field="ty
     files: Count
     time_ms: TimeMs
     expires_ms: TimeMs
+
+    @property
+    def stale_ms(self) -> int:
+        """From when on the tree counts as stale, until somebody signs a new head.
+
+        Bounded, because any publisher may sign a head: one leaked key must not switch the end of a freeze off.
+        """
+        return min(self.expires_ms, self.time_ms + MAX_LIFE_MS)
 
     def check(self, at: str) -> None:
         """See :meth:`Payload.check`."""

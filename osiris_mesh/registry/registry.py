@@ -99,7 +99,7 @@ class Registry(WritableTree):
     @property
     def expires_ms(self) -> int:
         """When its checkpoint ends; 0: none was seen."""
-        return self._checkpoint.expires_ms if self._checkpoint is not None else 0
+        return self._checkpoint.stale_ms if self._checkpoint is not None else 0
 
     def known(self, name: str) -> Record | None:
         """Return what a name was believed to be when it was last asked for here; None: not lately. Asks nobody."""

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from osiris_mesh.codec import Limits, pack, unpack_canonical
 from osiris_mesh.errors import CheckFailed, Conflict, RemoteProtocolError
 from osiris_mesh.function.name import FunctionName
-from osiris_mesh.registry.checkpoint import Checkpoint, Config
+from osiris_mesh.registry.checkpoint import MAX_AHEAD_MS, Checkpoint, Config
 from osiris_mesh.registry.history import follow
 from osiris_mesh.registry.keys import Delegation, KeysStanding, Root, RootStanding, verify_keys, verify_roots
 from osiris_mesh.registry.layout import NO_VENDOR
@@ -254,6 +254,14 @@ class Trust:
             self._refuse("checkpoint", "checkpoint", "the checkpoint is another registry's", now_ms, b"", [statement])
         if not any(self.may_sign_checkpoint(key, now_ms) for key in statement.keys):
             self._refuse("threshold", "checkpoint", "nobody who may signed the checkpoint", now_ms, b"", [statement])
+        if checkpoint.time_ms > now_ms + MAX_AHEAD_MS:
+            # No evidence: it may as well be this node's clock that is wrong.
+            raise CheckFailed(
+                f"the checkpoint {checkpoint.sequence} was made more than a day from now",
+                fix="compare this node's clock, then the clock of whoever published last",
+                reason="checkpoint",
+                name="checkpoint",
+            )
         if checkpoint.sequence - self.checkpoint_sequence > MAX_STEP:
             # One leaked publisher's key could use up all the numbers there are, and no head would follow it.
             what = f"the checkpoint went from {self.checkpoint_sequence} to {checkpoint.sequence} at once"

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from osiris_mesh.clock import FakeClock
 from osiris_mesh.errors import CheckFailed, Conflict, NotFound, OsirisError, Unavailable, UsageError
 from osiris_mesh.function.name import FunctionName, Version
-from osiris_mesh.registry.checkpoint import Checkpoint, Config, root_of
+from osiris_mesh.registry.checkpoint import MAX_LIFE_MS, Checkpoint, Config, root_of
 from osiris_mesh.registry.keyring import found_keys, next_keys, next_root, resign
 from osiris_mesh.registry.keys import Publisher
 from osiris_mesh.registry.layout import CHECKPOINT, CONFIG, ROOT, keys_path, path_of
@@ -348,6 +349,17 @@ async def test_a_frozen_tree_is_stale_and_says_so() -> None:
     assert not (await reading.sync()).stale
     found = await reading.lookup(NAME)
     assert (found.stale, found.age_ms) == (False, 0)
+
+
+async def test_a_head_that_never_ends_freezes_nobody() -> None:
+    tree, clock = await filled(), FakeClock(epoch_ms=NOW)
+    said = Checkpoint.from_payload(read(tree.files[CHECKPOINT].strip()).payload)
+    tree.files[CHECKPOINT] = sign(msgspec.structs.replace(said, expires_ms=NOW + 100 * YEAR), [VENDOR_KEY]).line + b"\n"
+    reading = reader_of(tree, clock=clock)
+    assert not (await reading.lookup(NAME)).stale
+    assert reading.expires_ms == NOW + MAX_LIFE_MS
+    clock.advance(MAX_LIFE_MS / 1000)
+    assert (await reading.lookup(NAME)).stale
 
 
 async def test_an_expired_root_ends_belief() -> None:

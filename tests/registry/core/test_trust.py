@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from osiris_mesh.errors import CheckFailed, Conflict, NotFound, RemoteProtocolError, UsageError
 from osiris_mesh.function.name import FunctionName
 from osiris_mesh.identity.keys import KeyPair
-from osiris_mesh.registry.checkpoint import Checkpoint, Config
+from osiris_mesh.registry.checkpoint import MAX_AHEAD_MS, MAX_LIFE_MS, Checkpoint, Config
 from osiris_mesh.registry.key_folder import KeyFolder
 from osiris_mesh.registry.keyring import (
     cosign,
@@ -345,6 +345,15 @@ def test_no_key_uses_up_the_numbers_of_checkpoints() -> None:
     assert refused(lambda: trust.accept_checkpoint(head(2 * MAX_STEP + 1), NOW)) == "checkpoint"
     assert trust.accept_checkpoint(head(2 * MAX_STEP), NOW).sequence == 2 * MAX_STEP
     assert trust.evidence[-1].subject == "checkpoint"
+
+
+def test_no_key_switches_staleness_off() -> None:
+    assert Checkpoint(REGISTRY, 1, "aa" * 32, 3, NOW, NOW + 100 * YEAR).stale_ms == NOW + MAX_LIFE_MS
+    assert Checkpoint(REGISTRY, 1, "aa" * 32, 3, NOW, NOW + 1).stale_ms == NOW + 1
+    trust = trusting()
+    assert refused(lambda: trust.accept_checkpoint(head(5), NOW - MAX_AHEAD_MS - 1)) == "checkpoint"
+    assert (trust.evidence, trust.checkpoint_sequence) == ((), 0)
+    assert trust.accept_checkpoint(head(5), NOW - MAX_AHEAD_MS).sequence == 5
 
 
 def test_who_may_sign_checkpoints() -> None:
