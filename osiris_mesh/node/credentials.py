@@ -1,9 +1,9 @@
 """The file of what this node shows to providers: who is shown what where, and the file each secret is in.
 
-``registry/credentials.json`` of the home, mode 0600: the provider's id to its origin, the file of its secret, and the
-header it goes in where that is not ``Authorization: Bearer``. The command line writes it, the controller reads it again
-whenever it or a file of a secret changed; so nothing needs a restart, and no secret passes through a command or a log.
-One that can't be used stops the calls of its own provider alone.
+``registry/credentials.json`` of the home, mode 0600: the provider's id to its origin, the file of its secret, the
+functions whose calls show it, and the header it goes in where that is not ``Authorization: Bearer``. The command line
+writes it, the controller reads it again whenever it or a file of a secret changed; so nothing needs a restart, and no
+secret passes through a command or a log. One that can't be used stops the calls of its own provider alone.
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ _LOOK_S: Final = 1.0
 _PROVIDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _SCHEMES: Final = frozenset({"http", "https", "mcp", "mesh"})
-_KEYS: Final = frozenset({"origin", "token_file", "header"})
+_KEYS: Final = frozenset({"origin", "token_file", "header", "functions"})
+_PATTERN: Final = re.compile(r"[A-Za-z0-9._*/-]{1,384}\Z")
+_MAX_PATTERNS: Final = 64
 _log = logging.getLogger(__name__)
 
 
-def entry_of(value: Any) -> dict[str, str]:
-    """Return one credential's entry: ``origin``, ``token_file``, and ``header`` where it has one.
+def entry_of(value: Any) -> dict[str, Any]:
+    """Return one credential's entry: ``origin``, ``token_file``, and ``header`` and ``functions`` where it has them.
 
     Raises:
         UsageError: It is none.
     """
-    if not isinstance(value, dict) or not value.keys() <= _KEYS or set(map(type, value.values())) - {str}:
-        raise UsageError("a credential is a map of origin, token_file and header")
+    if not isinstance(value, dict) or not value.keys() <= _KEYS:
+        raise UsageError("a credential is a map of origin, token_file, header and functions")
+    if any(type(value[key]) is not (list if key == "functions" else str) for key in value):
+        raise UsageError("a credential's origin, token_file and header are texts, its functions a list of texts")
     origin, path, header = (str(value.get(key, "")) for key in ("origin", "token_file", "header"))
     if len(origin) > 1024 or not _is_origin(origin):
         raise UsageError(
@@ -51,8 +55,12 @@ def entry_of(value: Any) -> dict[str, str]:
         raise UsageError("a credential needs the file its secret is in", fix="give --token-file FILE")
     if header and not _HEADER.match(header):
         raise UsageError(f"{header[:80]!r} is no name of a header", fix="use letters, digits and -")
-    found = {"origin": origin, "token_file": path}
-    return found | {"header": header} if header else found
+    found: dict[str, Any] = {"origin": origin, "token_file": path}
+    if header:
+        found["header"] = header
+    if "functions" in value:
+        found["functions"] = _patterns(value["functions"])
+    return found
 
 
 class CredentialFile:
@@ -83,7 +91,7 @@ class CredentialFile:
             raise self._damaged(f"it is not a map of at most {_MOST} providers")
         return value
 
-    def set(self, provider: str, entry: Mapping[str, str]) -> bool:
+    def set(self, provider: str, entry: Mapping[str, Any]) -> bool:
         """Keep what a provider is shown; say whether that changed anything.
 
         Raises:
@@ -118,11 +126,12 @@ class CredentialFile:
         del entries[provider]
         self._write(entries)
 
-    def listing(self) -> list[dict[str, str]]:
-        """Return what is kept, by provider: where it is shown, its file and header, and what is wrong with it."""
+    def listing(self) -> list[dict[str, Any]]:
+        """Return what is kept, by provider: where and for what it is shown, its file and header, and what is wrong."""
         found = []
         for provider, value in sorted(self.read().items()):
-            row = {"provider": provider, "origin": "", "token_file": "", "header": "", "error": ""}
+            row: dict[str, Any] = {"provider": provider, "origin": "", "functions": [], "token_file": ""}
+            row |= {"header": "", "error": ""}
             try:
                 row |= entry_of(value)
                 _made(provider, entry_of(value))
@@ -157,19 +166,19 @@ class KeptCredentials(Credentials):
         self._bad: dict[str, OsirisError] = {}
         self._good: Credentials = Credentials({})
 
-    def headers(self, provider: str, endpoint: str) -> dict[str, str]:
+    def headers(self, provider: str, endpoint: str, name: str | None) -> dict[str, str]:
         """See :meth:`Credentials.headers`.
 
         Raises:
             Conflict: What this provider is to be shown can't be used.
         """
         self._look(provider)
-        return self._good.headers(provider, endpoint)
+        return self._good.headers(provider, endpoint, name)
 
-    def value(self, provider: str, endpoint: str) -> str:
+    def value(self, provider: str, endpoint: str, name: str | None) -> str:
         """See :meth:`Credentials.value`; raises as :meth:`headers`."""
         self._look(provider)
-        return self._good.value(provider, endpoint)
+        return self._good.value(provider, endpoint, name)
 
     def _look(self, provider: str) -> None:
         now = self._clock.monotonic()
@@ -220,10 +229,22 @@ def _is_origin(text: str) -> bool:
         return False
 
 
-def _made(provider: str, entry: Mapping[str, str]) -> Credential:
+def _patterns(given: list[Any]) -> list[str]:
+    if not 0 < len(given) <= _MAX_PATTERNS:
+        raise UsageError(f"a credential is for 1 to {_MAX_PATTERNS} patterns of functions", fix="use wider patterns")
+    for pattern in given:
+        if type(pattern) is not str or not _PATTERN.match(pattern):
+            raise UsageError(f"{str(pattern)[:80]!r} is no pattern of functions", fix="write it like acme.com/*/*")
+    return sorted(set(given))
+
+
+def _made(provider: str, entry: Mapping[str, Any]) -> Credential:
     secret = secret_of(entry["token_file"])
-    header = entry.get("header", "")
-    made = Credential(entry["origin"], secret, header) if header else Credential.bearer(entry["origin"], secret)
+    header, functions = entry.get("header", ""), tuple(entry.get("functions", ()))
+    if header:
+        made = Credential(entry["origin"], secret, header, functions)
+    else:
+        made = Credential.bearer(entry["origin"], secret, functions)
     Credentials({provider: made})
     return made
 

@@ -1,7 +1,8 @@
 """What this node shows to providers: kept in its own settings under a name, never in a record or the ledger.
 
-A credential belongs to one origin. A record that names another host under the same provider id gets nothing: else
-whoever may sign records could collect what operators entered.
+A credential belongs to one origin, and to the functions it was entered for. A record that names another host under the
+same provider id gets nothing, else whoever may sign records could collect what operators entered; nor does a record of
+another name, else its signer could have the node ask anything of that host with the operator's secret.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from osiris_mesh.errors import UsageError
+from osiris_mesh.registry.context import matches
 
 __all__ = ["NONE", "Credential", "Credentials"]
 
@@ -25,16 +27,18 @@ class Credential:
         origin: ``scheme://host`` or ``scheme://host:port`` it is shown to.
         value: What is shown; never printed.
         header: Name of the header it goes in.
+        functions: Patterns of the names whose calls it is shown with; empty: of every name.
     """
 
     origin: str
     value: str = field(repr=False)
     header: str = "Authorization"
+    functions: tuple[str, ...] = ()
 
     @classmethod
-    def bearer(cls, origin: str, token: str) -> Credential:
+    def bearer(cls, origin: str, token: str, functions: tuple[str, ...] = ()) -> Credential:
         """Return a token that is shown as ``Authorization: Bearer``."""
-        return cls(origin, f"Bearer {token}")
+        return cls(origin, f"Bearer {token}", functions=functions)
 
 
 class Credentials:
@@ -58,19 +62,29 @@ class Credentials:
     def __repr__(self) -> str:
         return f"Credentials({', '.join(sorted(self._known))})"
 
-    def headers(self, provider: str, endpoint: str) -> dict[str, str]:
-        """Return the headers a provider is shown at an endpoint; empty if it is not the origin they are for."""
-        found = self._known.get(provider)
-        if found is None or found[0] != _origin(endpoint):
-            return {}
-        return {found[1].header: found[1].value}
+    def headers(self, provider: str, endpoint: str, name: str | None) -> dict[str, str]:
+        """Return the headers a provider is shown at an endpoint; empty if they are not for that origin and name.
 
-    def value(self, provider: str, endpoint: str) -> str:
-        """Return the secret itself, without the word before it; empty if there is none for that origin."""
-        found = self._known.get(provider)
-        if found is None or found[0] != _origin(endpoint):
-            return ""
-        return found[1].value.removeprefix("Bearer ")
+        Args:
+            provider: The provider's id.
+            endpoint: What is asked.
+            name: Full name of the function that is called; None: nothing is called, and nothing but read.
+        """
+        found = self._for(provider, endpoint, name)
+        return {found.header: found.value} if found else {}
+
+    def value(self, provider: str, endpoint: str, name: str | None) -> str:
+        """Return the secret itself, without the word before it; empty if there is none. See :meth:`headers`."""
+        found = self._for(provider, endpoint, name)
+        return found.value.removeprefix("Bearer ") if found else ""
+
+    def _for(self, provider: str, endpoint: str, name: str | None) -> Credential | None:
+        origin, found = self._known.get(provider, (None, None))
+        if found is None or origin != _origin(endpoint):
+            return None
+        if name is None or not found.functions or any(matches(pattern, name) for pattern in found.functions):
+            return found
+        return None
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -63,7 +63,7 @@ class HttpsEndpoint:
     ) -> Any:
         """Call a function; see :meth:`osiris_mesh.registry.providers.endpoint.Endpoint.call`."""
         seconds = left(self._clock, deadline, CALL_SECONDS)
-        shown = self._credentials.headers(provider.id, provider.endpoint)
+        shown = self._credentials.headers(provider.id, provider.endpoint, name)
         if provider.reference.startswith(PREFIX):
             request = Operation.parse(provider.reference).request(provider.endpoint, args, kwargs)
             method, url, body = request.method, request.url, request.body
@@ -83,7 +83,7 @@ class HttpsEndpoint:
         """Find out whether something answers at the provider's origin; any status but a server's error will do."""
         seconds = left(self._clock, deadline, _PROBE_SECONDS)
         url = call_url(provider.endpoint, provider.reference if "{name}" in provider.endpoint else "")
-        shown = self._credentials.headers(provider.id, provider.endpoint)
+        shown = self._credentials.headers(provider.id, provider.endpoint, None)
         answer = await self._exchange.send("HEAD", url, seconds=seconds, headers=shown, most=64 << 10)
         if answer.status >= 500 and answer.status != 501:
             raise unreachable(provider.endpoint, f"status {answer.status}", maybe=False)
@@ -96,7 +96,7 @@ class HttpsEndpoint:
             OsirisError: It does not answer, or not in bounds.
         """
         seconds = left(self._clock, deadline, _DISCOVER_SECONDS)
-        shown = self._credentials.headers(urlsplit(endpoint).hostname or "", endpoint)
+        shown = self._credentials.headers(urlsplit(endpoint).hostname or "", endpoint, None)
         answer = await self._exchange.send("GET", endpoint, seconds=seconds, headers=shown, most=_MAX_DOCUMENT)
         if answer.status != 200:
             raise error_of(answer, endpoint, "the description")

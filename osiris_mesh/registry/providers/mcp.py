@@ -29,6 +29,7 @@ from osiris_mesh.clock import Clock
 from osiris_mesh.errors import (
     Conflict,
     DeadlineExceeded,
+    Denied,
     FunctionError,
     InternalError,
     LimitExceeded,
@@ -88,6 +89,10 @@ class _Known:
     tool: mcp_types.Tool
     digest: str
     properties: tuple[tuple[str, str], ...]
+
+
+_Key = tuple[str, str, tuple[tuple[str, str], ...]]
+"""Id and endpoint of a provider, and what it is shown: who may not have it shown shares no connection with who may."""
 
 
 class _Connection:
@@ -168,7 +173,7 @@ class McpEndpoint:
         self._exchange = exchange
         self._clock = clock
         self._credentials = credentials
-        self._connections: dict[tuple[str, str], _Connection] = {}
+        self._connections: dict[_Key, _Connection] = {}
 
     async def call(
         self,
@@ -196,7 +201,8 @@ class McpEndpoint:
         sent = False
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._connection(provider.id, provider.endpoint)
+                shown = self._credentials.headers(provider.id, provider.endpoint, name)
+                connection = await self._connection(provider.id, provider.endpoint, shown)
                 known = await self._tool(connection, provider)
                 arguments = _arguments(known, args, kwargs)
                 client = await connection.client()
@@ -217,13 +223,19 @@ class McpEndpoint:
     async def probe(self, provider: Provider, *, deadline: float | None = None) -> None:
         """Find out whether the server still has the tool as it was signed."""
         seconds = left(self._clock, deadline, _PROBE_SECONDS)
+        shown = self._shown_unasked(provider)
+        is_held_back = shown != self._credentials.headers(provider.id, provider.endpoint, None)
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._connection(provider.id, provider.endpoint)
+                connection = await self._connection(provider.id, provider.endpoint, shown)
                 connection.listed = float("-inf")
                 await self._tool(connection, provider)
         except TimeoutError:
             raise unreachable(provider.endpoint, f"nothing in {seconds:.1f} s", maybe=False) from None
+        except Denied:
+            # It answers, and would know us by what was not shown.
+            if not is_held_back:
+                raise
         except MCPError as error:
             raise _translated(error, provider.endpoint, maybe=False) from None
 
@@ -232,7 +244,8 @@ class McpEndpoint:
         seconds = left(self._clock, deadline, _DISCOVER_SECONDS)
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._connection(urlsplit(endpoint).hostname or "", endpoint)
+                host = urlsplit(endpoint).hostname or ""
+                connection = await self._connection(host, endpoint, self._credentials.headers(host, endpoint, None))
                 connection.listed = float("-inf")
                 await self._list(connection)
         except TimeoutError:
@@ -254,13 +267,23 @@ class McpEndpoint:
         self._connections.clear()
         await asyncio.gather(*(connection.close() for connection in connections), return_exceptions=True)
 
-    async def _connection(self, provider: str, endpoint: str) -> _Connection:
-        key = provider, endpoint
+    def _shown_unasked(self, provider: Provider) -> dict[str, str]:
+        """Return what a provider is shown that nobody called just now.
+
+        A handshake posts, to whichever path a record names: what is for some functions alone is shown only where a call
+        of one of them has opened a connection before.
+        """
+        shown = self._credentials.headers(provider.id, provider.endpoint, None)
+        if _key(provider.id, provider.endpoint, shown) in self._connections:
+            return shown
+        return self._credentials.headers(provider.id, provider.endpoint, "")
+
+    async def _connection(self, provider: str, endpoint: str, shown: dict[str, str]) -> _Connection:
+        key = _key(provider, endpoint, shown)
         found = self._connections.pop(key, None)
         if found is None or found.ended:
             if len(self._connections) >= _MAX_CONNECTIONS:
                 await self._connections.pop(next(iter(self._connections))).close()
-            shown = self._credentials.headers(provider, endpoint)
             found = _Connection(self._exchange, http_url(endpoint), shown)
         # The last in order is the one used last.
         self._connections[key] = found
@@ -317,6 +340,10 @@ class McpEndpoint:
             else:
                 raise LimitExceeded("the server's list of tools does not end", limit="tools", maybe=False)
             connection.tools, connection.listed = tools, now
+
+
+def _key(provider: str, endpoint: str, shown: Mapping[str, str]) -> _Key:
+    return provider, endpoint, tuple(shown.items())
 
 
 def _properties(schema: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -125,7 +125,7 @@ class MeshEndpoint:
             return await self._https.call(asked, name, args, kwargs, deadline=deadline, headers=headers)
         seconds = left(self._clock, deadline, _CALL_SECONDS)
         ends = self._clock.monotonic() + seconds
-        link = await self._link(provider)
+        link = await self._link(provider, name)
         told: dict[str, Any] = {"name": provider.reference or name}
         if headers.get("idempotent") is True:
             told["idempotent"] = True
@@ -142,7 +142,7 @@ class MeshEndpoint:
             await self._https.probe(_through_gateway(provider), deadline=deadline)
             return
         seconds = left(self._clock, deadline, _PROBE_SECONDS)
-        await (await self._link(provider)).ping(timeout=seconds)
+        await (await self._link(provider, None)).ping(timeout=seconds)
 
     async def discover(self, endpoint: str, *, deadline: float | None = None) -> Discovery:
         """Refuse: what a mesh offers is in its registry, signed already.
@@ -162,10 +162,10 @@ class MeshEndpoint:
         for link in links:
             await link.close()
 
-    async def _link(self, provider: Provider) -> LinkLike:
+    async def _link(self, provider: Provider, name: str | None) -> LinkLike:
         peer = _peer(provider.endpoint)
         assert peer is not None  # noqa: S101 - asked before
-        secret = self._credentials.value(provider.id, provider.endpoint)
+        secret = self._credentials.value(provider.id, provider.endpoint, name)
         if not secret.startswith(_TOKEN):
             return await self._links.to(peer)
         async with self._dialling:

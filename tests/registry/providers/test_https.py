@@ -27,6 +27,7 @@ from osiris_mesh.errors import (
 from osiris_mesh.gateway.http.problem import encode, status_of
 from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.providers import exchange as exchange_module
+from osiris_mesh.registry.providers.credentials import Credential, Credentials
 from osiris_mesh.registry.providers.endpoint import Endpoints, surely_not
 from osiris_mesh.registry.providers.exchange import Exchange
 from osiris_mesh.registry.providers.https import HttpsEndpoint
@@ -71,6 +72,24 @@ async def test_a_credential_is_shown_to_its_own_origin_alone(serve, https):
     assert "authorization" not in (await call(endpoint, Provider(id="p", endpoint=other + "/")))["headers"]
     assert "authorization" not in (await call(endpoint, Provider(id="q", endpoint=origin + "/")))["headers"]
     assert "secret" not in repr(endpoint._credentials)
+
+
+async def test_a_credential_is_shown_for_its_own_functions_alone(serve, exchange):
+    asked = []
+
+    async def handler(request):
+        asked.append((request.method, request.headers.get("Authorization")))
+        return web.json_response(None)
+
+    origin = await serve(handler)
+    shown = Credentials({"p": Credential.bearer(origin, "secret", ("team/f", "acme.com/*/*"))})
+    endpoint = HttpsEndpoint(exchange, SYSTEM, shown)
+    plain = Provider(id="p", endpoint=origin + "/")
+    forged = Provider(id="p", endpoint=origin, reference="operation:DELETE:/users")
+    for provider, name in ((plain, "team/f"), (plain, "evil.com/a/b"), (forged, "evil.com/a/b")):
+        await endpoint.call(provider, name, [], {}, deadline=None, headers={})
+    await endpoint.probe(forged)
+    assert asked == [("POST", "Bearer secret"), ("POST", None), ("DELETE", None), ("HEAD", "Bearer secret")]
 
 
 @pytest.mark.parametrize(

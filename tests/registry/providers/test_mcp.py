@@ -186,3 +186,17 @@ async def test_refusals_credentials_and_bounds(serve, exchange):
             await found.discover(origin + path)
     assert set(shown) == {"Bearer secret"}
     await found.close()
+    shown.clear()
+    bound = Credentials({"p": Credential.bearer(origin, "secret", ("acme.com/*/*",))})
+    found = McpEndpoint(exchange, SYSTEM, bound)
+    provider = Provider(id="p", endpoint=origin + "/denied", reference="t", capability="0" * 64)
+    for name, seen in (("evil.com/a/b", None), ("acme.com/a/b", "Bearer secret")):
+        # It answers, and is not asked with what a call alone may show.
+        await found.probe(provider)
+        assert set(shown) == {None}
+        shown.clear()
+        with pytest.raises(Denied):
+            await found.call(provider, name, [], {}, deadline=None, headers={})
+        assert set(shown) == {seen}
+        shown.clear()
+    await found.close()
