@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,10 +22,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from osiris_mesh.errors import Conflict, OsirisError, RemoteProtocolError, Unavailable
+from osiris_mesh.errors import CheckFailed, Conflict, OsirisError, RemoteProtocolError, Unavailable
 from osiris_mesh.registry.layout import CHECKPOINT
-from osiris_mesh.registry.listing import Listing, check_files, is_path
-from osiris_mesh.registry.tree import MAX_FILE, MAX_PATHS, Blob, Change
+from osiris_mesh.registry.listing import MAX_CHANGE, Listing, check_files, is_path
+from osiris_mesh.registry.tree import MAX_FILE, MAX_PATH, MAX_PATHS, Blob, Change
 
 __all__ = ["FolderTree"]
 
@@ -35,6 +36,8 @@ _COUNT: Final = ".count"
 _OPTIMISTIC: Final = 2
 _WAIT: Final = 0.02
 _MAX_DEPTH: Final = 3
+_MAX_PLAN: Final = MAX_CHANGE * (MAX_PATH + 4) + 2
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class FolderTree:
@@ -122,7 +125,7 @@ class FolderTree:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         try:
-            descriptor = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise self._failed(error) from None
         try:
@@ -150,7 +153,7 @@ class FolderTree:
 
     def _read(self, path: str) -> Blob | None:
         try:
-            descriptor = os.open(self._path / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = _open(self._path, path)
         except (FileNotFoundError, NotADirectoryError):
             if self._path.is_dir():
                 return None
@@ -206,9 +209,9 @@ class FolderTree:
     def _generation(self) -> str:
         """Return what moves with every publication, and while one is being moved into place."""
         found = []
-        for path in (self._path / _COUNT, self._path / _ASIDE / _PLAN):
+        for path in (_COUNT, f"{_ASIDE}/{_PLAN}"):
             try:
-                found.append(path.read_text("ascii"))
+                found.append(_small(self._path, path).decode("ascii"))
             except (FileNotFoundError, NotADirectoryError):
                 found.append("")
             except (OSError, ValueError) as error:
@@ -242,31 +245,55 @@ class FolderTree:
 
     def _end_plan(self) -> None:
         """Move what a committed plan names into place; nothing if there is none."""
-        aside = self._path / _ASIDE
-        try:
-            order = json.loads((aside / _PLAN).read_bytes())
-        except FileNotFoundError:
+        order = self._plan()
+        if order is None:
             return
-        except (OSError, ValueError) as error:
-            raise Unavailable(f"a publication in {self._path} can't be ended: {error}", maybe=True) from None
+        aside = self._path / _ASIDE
         touched: set[Path] = {self._path}
         try:
             for number, path in enumerate(order):
-                if not is_path(path):
-                    raise Conflict(f"a plan in {self._path} names {path!r}", fix=f"look into {aside}, and remove it")
                 target = self._path / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # Moved already if its writer died in between.
-                with contextlib.suppress(FileNotFoundError):
-                    (aside / str(number)).rename(target)
+                folder = _folder_of(self._path, path, make=True)
+                try:
+                    # Moved already if its writer died in between.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(aside / str(number), target.name, dst_dir_fd=folder)
+                finally:
+                    os.close(folder)
                 touched.update(item for item in target.parents if item.is_relative_to(self._path))
             with contextlib.suppress(FileNotFoundError):
                 (aside / "count").rename(self._path / _COUNT)
-            for folder in touched:
-                _sync(folder)
+            for item in touched:
+                _sync(item)
             shutil.rmtree(aside)
         except OSError as error:
             raise Unavailable(f"a publication in {self._path} is not ended: {error.strerror}", maybe=True) from None
+
+    def _plan(self) -> list[str] | None:
+        """Return the paths that a committed plan names; None if there is none.
+
+        Raises:
+            CheckFailed: No writer of ours left it.
+            Unavailable: It can't be read.
+        """
+        try:
+            data = _small(self._path, f"{_ASIDE}/{_PLAN}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unavailable(f"a publication in {self._path} can't be ended: {error.strerror}", maybe=True) from None
+        try:
+            order = json.loads(data) if len(data) <= _MAX_PLAN else None
+        except (ValueError, RecursionError):
+            order = None
+        if (
+            not isinstance(order, list)
+            or len(order) > MAX_CHANGE
+            or not all(type(path) is str and is_path(path) for path in order)
+        ):
+            aside = self._path / _ASIDE
+            raise CheckFailed(f"the plan in {aside} is none of a publication", fix=f"look into {aside}, and remove it")
+        return order
 
     def _failed(self, error: OSError) -> Unavailable:
         return Unavailable(
@@ -274,6 +301,48 @@ class FolderTree:
             fix="check its path and permissions",
             maybe=False,
         )
+
+
+def _open(root: Path, path: str) -> int:
+    """Open a file below a folder to be read; no symbolic link below it is followed.
+
+    Raises:
+        OSError: It can't be; NotADirectoryError where a link stands for a folder.
+    """
+    folder = _folder_of(root, path)
+    try:
+        return os.open(path.rpartition("/")[2], _READ | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _small(root: Path, path: str) -> bytes:
+    """Return the bytes of a file of ours, of one too large just enough to tell; raises as :func:`_open`."""
+    descriptor = _open(root, path)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(_MAX_PLAN + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _folder_of(root: Path, path: str, *, make: bool = False) -> int:
+    """Open the folder that a path below another is in, and make it if that is wanted; raises as :func:`_open`."""
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in path.split("/")[:-1]:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=at)
+            below = os.open(name, _READ | os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+    except BaseException:
+        os.close(at)
+        raise
+    return at
 
 
 def _try_lock(descriptor: int) -> bool:

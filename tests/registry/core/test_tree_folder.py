@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from osiris_mesh.errors import Conflict, RemoteProtocolError, Unavailable, UsageError
+from osiris_mesh.errors import CheckFailed, Conflict, RemoteProtocolError, Unavailable, UsageError
 from osiris_mesh.registry.tree import MAX_FILE, Reader, Tree
 from osiris_mesh.registry.tree_folder import FolderTree
 from tests.registry import conformance
@@ -84,6 +84,80 @@ async def test_what_lies_about_is_no_part_of_it(tmp_path: Path) -> None:
         assert await mine.read(f"ns/_/a/{name}.jsonl") is None
     with pytest.raises(Unavailable):
         await mine.read("ns/_/a/link.jsonl")
+
+
+async def test_a_link_for_a_folder_leads_nowhere(tmp_path: Path) -> None:
+    mine, elsewhere = tree(tmp_path / "r"), tmp_path / "elsewhere"
+    (elsewhere / "a").mkdir(parents=True)
+    (elsewhere / "a" / "b.jsonl").write_text("secret")
+    await write(mine, {"config.json": b"{}"})
+    (tmp_path / "r" / "ns").mkdir()
+    (tmp_path / "r" / "ns" / "_").symlink_to(elsewhere)
+    assert await mine.read(PATH) is None
+    assert await mine.read_many([PATH]) == [None]
+    with pytest.raises(Unavailable):
+        await write(mine, {PATH: b"mine"})
+    assert (elsewhere / "a" / "b.jsonl").read_text() == "secret"
+    # The folder itself may be reached by one.
+    (tmp_path / "link").symlink_to(tmp_path / "r")
+    assert await tree(tmp_path / "link").read("config.json") is not None
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        b"7",
+        b"null",
+        b"{}",
+        b'"abc"',
+        b"[7]",
+        b"[null]",
+        b"[[]]",
+        b'["../x"]',
+        b'["config.json", "/etc/passwd"]',
+        b"nonsense",
+        b"\xff",
+        b"[" * 100_000,
+        b"[" + b",".join([b'"config.json"'] * 5000) + b"]",
+        b'["config.json"]' + b" " * (4 << 20),
+    ],
+    ids=range(14),
+)
+async def test_a_plan_nobody_made_moves_nothing(tmp_path: Path, plan: bytes) -> None:
+    mine = tree(tmp_path)
+    await write(mine, {"config.json": b"{}"})
+    (tmp_path / ".publish").mkdir()
+    (tmp_path / ".publish" / "0").write_bytes(b"evil")
+    (tmp_path / ".publish" / "plan.json").write_bytes(plan)
+    with pytest.raises((CheckFailed, Unavailable), match=r"\.publish|can't be used"):
+        await write(mine, {PATH: b"x"})
+    assert (tmp_path / "config.json").read_bytes() == b"{}"
+    assert (tmp_path / ".publish" / "0").exists()
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "pipe", "aside"])
+async def test_a_plan_that_is_no_file_is_not_followed(tmp_path: Path, what: str) -> None:
+    mine, elsewhere = tree(tmp_path / "r"), tmp_path / "elsewhere"
+    await write(mine, {"config.json": b"{}"})
+    elsewhere.mkdir()
+    (elsewhere / "plan.json").write_text('["config.json"]')
+    (elsewhere / "0").write_text("secret")
+    aside = tmp_path / "r" / ".publish"
+    if what == "aside":
+        aside.symlink_to(elsewhere)
+    else:
+        aside.mkdir()
+        match what:
+            case "link":
+                (aside / "plan.json").symlink_to(elsewhere / "plan.json")
+            case "folder":
+                (aside / "plan.json").mkdir()
+            case _:
+                os.mkfifo(aside / "plan.json")
+    with pytest.raises(Unavailable):
+        await write(mine, {PATH: b"x"})
+    assert (elsewhere / "0").read_text() == "secret"
+    assert (tmp_path / "r" / "config.json").read_bytes() == b"{}"
 
 
 async def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
