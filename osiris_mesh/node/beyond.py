@@ -97,6 +97,7 @@ class Beyond:
         )
         self._shown = KeptCredentials(CredentialFile(controller.home.path), clock)
         self._endpoints: Endpoints | None = None
+            tell_names=lambda names: self.health.tell_names(names),  # noqa: PLW0108 - made below
         self._endpoints_for: tuple[str, ...] = ()
         self._reputation = Reputation(half_life=settings.half_life_s, limit=settings.providers)
         self.health = Health(

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from osiris_mesh.clock import Clock
 from osiris_mesh.errors import OsirisError
-from osiris_mesh.registry.health_news import MAX_SEEN, HealthNews
+from osiris_mesh.registry.health_news import MAX_NAMES, MAX_SEEN, HealthNews
 from osiris_mesh.registry.placements import Placements
 from osiris_mesh.registry.record import Provider
 from osiris_mesh.registry.reputation import Reputation
@@ -34,6 +34,10 @@ _TICK_S: Final = 0.5
 _JITTER: Final = 0.25
 _URGENT: Final = 64
 _MAX_MEMBERS: Final = 4096
+_MAX_HEARD: Final = 4096
+_MAX_BYTES: Final = 48_000
+"""Names of one message: a message of gossip is 64 KiB at most unless it is set otherwise."""
+_AROUND: Final = 16
 
 
 class Prober(Protocol):
@@ -93,6 +97,7 @@ class Health:
         self._probing: dict[Key, asyncio.Task[None]] = {}
         self._told: dict[str, tuple[float, float]] = {}
         self._regions: dict[str, str] = {}
+        self._heard: dict[str, int] = {}
         self._wake = asyncio.Event()
 
     def near(self) -> list[str]:
@@ -144,6 +149,7 @@ class Health:
             self._regions[origin] = news.region
         now, now_ms = self._clock.monotonic(), self._clock.time_ms()
         for name, sequence in news.names:
+            self._note(name, sequence)
             self._resolver.questions.heard(name, sequence)
         for name, endpoint, ok, failed in news.seen:
             provider = f"{name} {endpoint}"
@@ -166,16 +172,31 @@ class Health:
         self._regions.pop(peer, None)
 
     def tell_names(self, names: dict[str, int]) -> None:
-        """Tell all members that names have new statements, by full name and sequence."""
-        items = list(names.items())
-        for first in range(0, len(items), 256):
-            self._publish(HealthNews(names=tuple(items[first : first + 256])).to_wire())
+        """Tell all members that names have new statements, by full name and sequence; what was told is not repeated."""
+        items = [(name, sequence) for name, sequence in names.items() if self._heard.get(name, 0) < sequence]
+        for name, sequence in items:
+            self._note(name, sequence)
+        first = size = 0
+        for place, (name, _) in enumerate(items):
+            size += len(name.encode()) + _AROUND
+            if place - first == MAX_NAMES or size > _MAX_BYTES:
+                self._publish(HealthNews(names=tuple(items[first:place])).to_wire())
+                first, size = place, len(name.encode()) + _AROUND
+        if items:
+            self._publish(HealthNews(names=tuple(items[first:])).to_wire())
 
     def tell_placement(self, line: bytes) -> None:
         """Tell all members a placement, as its provider signed it."""
         self._placements.accept(read(line), self._clock.time_ms())
         self._standings.moved()
         self._publish(HealthNews(placed=(line,)).to_wire())
+
+    def _note(self, name: str, sequence: int) -> None:
+        """Remember what all members were told of a name, by whomever: every node sees a change, one need tell it."""
+        said = max(sequence, self._heard.pop(name, 0))
+        if len(self._heard) >= _MAX_HEARD:
+            del self._heard[next(iter(self._heard))]
+        self._heard[name] = said
 
     # --- probing ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from osiris_mesh.clock import Clock
@@ -108,6 +109,8 @@ class Keeper:
         every: Seconds between two fetches, jittered by a fifth; after a failure longer, up to 5 min.
         clock: Time.
         rng: Jitter.
+        tell: Told which names have statements that were not there at the fetch before, with their sequences; must not
+            block.
     """
 
     def __init__(
@@ -119,7 +122,9 @@ class Keeper:
         every: float,
         clock: Clock,
         rng: random.Random,
+        tell: Callable[[dict[str, int]], None] = lambda _names: None,
     ) -> None:
+        self._tell = tell
         self.failed = ""
         """Why the last fetch failed; empty: it did not."""
         self._registry = registry
@@ -170,6 +175,8 @@ class Keeper:
         try:
             synced = await self._registry.sync()
         except OsirisError as error:
+        # At the first fetch everything is new here, and to nobody else.
+        is_first = self._registry.expires_ms == 0
             # Whoever asked is told; so is who looks at the list of registries later.
             self.failed = str(error)
             raise
@@ -186,8 +193,19 @@ class Keeper:
 
     async def _save(self, *, files: bool = False) -> None:
         trust, memory = self._registry.trust, self._memory
+        if not is_first:
+            self._tell_changed(synced.changed)
         if memory is None:
             return
+    def _tell_changed(self, names: Sequence[str]) -> None:
+        """Tell of changed names, of so many at most: past that, the others' own fetches do."""
+        heads = {name: self._registry.trust.head_of(name) for name in names[:_MANY]}
+        if told := {name: head[0] for name, head in heads.items() if head is not None}:
+            try:
+                self._tell(told)
+            except OsirisError as error:
+                _log.warning("names_not_told", extra={"registry": self._registry.name, "error": str(error)})
+
         try:
             # One after the other: what was seen earlier must not be written over what was seen since.
             async with self._saving:
