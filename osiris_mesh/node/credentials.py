@@ -182,7 +182,8 @@ class KeptCredentials(Credentials):
 
     def _look(self, provider: str) -> None:
         now = self._clock.monotonic()
-        if now >= self._look_at:
+        # The file itself at every call, so that what was just set is shown to the very next; secrets now and then.
+        if now >= self._look_at or self._state[:1] != (_stamp(self._file.path),):
             self._look_at = now + _LOOK_S
             state = self._now()
             if state != self._state:
