@@ -94,10 +94,10 @@ class Beyond:
             call=self._ask_peer,
             policy=lambda: self._policy_now(settings),
             chooser=self._choosing,
+            tell_names=lambda names: self.health.tell_names(names),  # noqa: PLW0108 - made below
         )
         self._shown = KeptCredentials(CredentialFile(controller.home.path), clock)
         self._endpoints: Endpoints | None = None
-            tell_names=lambda names: self.health.tell_names(names),  # noqa: PLW0108 - made below
         self._endpoints_for: tuple[str, ...] = ()
         self._reputation = Reputation(half_life=settings.half_life_s, limit=settings.providers)
         self.health = Health(

@@ -105,8 +105,8 @@ class Registries:
         call: Asks one of them; None: nobody is asked.
         policy: Which provider is tried first, as the mesh has set it; empty: as ``settings`` say.
         chooser: Puts providers in order where that is ``custom``; None: nobody does.
-
         tell_names: Tells other members which names have new statements, with their sequences.
+
     Attributes:
         peers: Members of our region, asked before any registry, and answered.
         resolver: Resolves names through them.
@@ -128,10 +128,10 @@ class Registries:
         call: Call | None = None,
         policy: Callable[[], Policy | Literal[""]] | None = None,
         chooser: Chooser | None = None,
-    ) -> None:
         tell_names: Callable[[dict[str, int]], None] = lambda _names: None,
-        self._ask_domain = ask_domain
+    ) -> None:
         self._tell_names = tell_names
+        self._ask_domain = ask_domain
         self._sources: list[RegistrySource] = []
         self._file = folder / "registries.json"
         self._folder = folder / "registry"
@@ -260,8 +260,8 @@ class Registries:
             every=self._settings.fetch_s,
             clock=self._clock,
             rng=self._rng,
-        )
             tell=self._tell_names,
+        )
         return _Open(entry, registry, keeper, domains, delay=self._rng.random())
 
     async def _domain(self, vendor: str, keys: frozenset[bytes]) -> Proof:

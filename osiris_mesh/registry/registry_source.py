@@ -172,11 +172,11 @@ class Keeper:
         Raises:
             OsirisError: It can't be reached, or is not believed.
         """
+        # At the first fetch everything is new here, and to nobody else.
+        is_first = self._registry.expires_ms == 0
         try:
             synced = await self._registry.sync()
         except OsirisError as error:
-        # At the first fetch everything is new here, and to nobody else.
-        is_first = self._registry.expires_ms == 0
             # Whoever asked is told; so is who looks at the list of registries later.
             self.failed = str(error)
             raise
@@ -189,14 +189,10 @@ class Keeper:
         else:
             self._questions.doubt()
         self._questions.recheck()
-        await self._save(files=bool(synced.changed))
-
-    async def _save(self, *, files: bool = False) -> None:
-        trust, memory = self._registry.trust, self._memory
         if not is_first:
             self._tell_changed(synced.changed)
-        if memory is None:
-            return
+        await self._save(files=bool(synced.changed))
+
     def _tell_changed(self, names: Sequence[str]) -> None:
         """Tell of changed names, of so many at most: past that, the others' own fetches do."""
         heads = {name: self._registry.trust.head_of(name) for name in names[:_MANY]}
@@ -206,6 +202,10 @@ class Keeper:
             except OsirisError as error:
                 _log.warning("names_not_told", extra={"registry": self._registry.name, "error": str(error)})
 
+    async def _save(self, *, files: bool = False) -> None:
+        trust, memory = self._registry.trust, self._memory
+        if memory is None:
+            return
         try:
             # One after the other: what was seen earlier must not be written over what was seen since.
             async with self._saving:
