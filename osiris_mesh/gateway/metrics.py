@@ -63,6 +63,7 @@ class Metrics:
         yield from _mesh(now)
         yield from _spread(now)
         yield from _hooks(now)
+        yield from _beyond(now)
 
     def _label(self, name: str, sees: Callable[[str], bool] | None) -> str:
         """Return the label of a function; once it has one of its own it keeps it, so that no counter goes back."""
@@ -248,6 +249,46 @@ def _hooks(now: Readings) -> Iterator[Metric]:
         "Deliveries of webhooks that wait on this node.",
         ["webhook"],
         {(name,): count for name, count in now.webhook_queue.items()},
+    )
+
+
+def _beyond(now: Readings) -> Iterator[Metric]:
+    rows = {(name,): row for name, row in now.registries.items()}
+    yield _gauge(
+        "osiris_registry_up",
+        "1 if the last fetch of a registry went well.",
+        ["registry"],
+        {name: int(row.up) for name, row in rows.items()},
+    )
+    yield _gauge(
+        "osiris_registry_names",
+        "Names in a registry that are believed.",
+        ["registry"],
+        {name: row.names for name, row in rows.items()},
+    )
+    yield _counter(
+        "osiris_registry_fetch_failures",
+        "Fetches of a registry that failed.",
+        ["registry"],
+        {name: row.failures for name, row in rows.items()},
+    )
+    yield _counter(
+        "osiris_registry_refused",
+        "Things a registry said that were refused: rollbacks, contradictions, signatures; each time they were said.",
+        ["registry"],
+        {name: row.refused for name, row in rows.items()},
+    )
+    yield _counter(
+        "osiris_resolve",
+        "Names looked up for calls beyond this mesh: local, known and fresh (cache), or asked for (registry).",
+        ["source", "outcome"],
+        {(source, outcome): count for (source, outcome), count in now.resolves.items()},
+    )
+    yield _counter(
+        "osiris_provider_calls",
+        "Calls providers were asked: answered, failed, abandoned, or left_alone by their breaker.",
+        ["outcome"],
+        {(outcome,): count for outcome, count in now.provider_calls.items()},
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from osiris_mesh.gossip.load import Load
 from osiris_mesh.invoke.meter import Tally
 
-__all__ = ["Demand", "Rates", "Readings", "figures"]
+__all__ = ["Demand", "Rates", "Readings", "RegistryReading", "figures"]
 
 WINDOW_SECONDS: Final = 60.0
 """Over which rates are taken."""
@@ -31,6 +31,23 @@ class Demand:
     instances: int = 0
     in_flight: int = 0
     queued: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryReading:
+    """One registry this node asks.
+
+    Attributes:
+        names: Names in it that are believed.
+        up: The last fetch went well.
+        failures: Fetches that failed, since the start.
+        refused: Things it said that were refused, since the start.
+    """
+
+    names: int = 0
+    up: bool = False
+    failures: int = 0
     refused: int = 0
 
 
@@ -65,6 +82,9 @@ class Readings:
         firing: Subjects for which an alert fires, by alert.
         webhooks: Deliveries by webhook and outcome.
         webhook_queue: Deliveries that wait, by webhook.
+        registries: The registries it asks, by name.
+        provider_calls: Calls of providers, by outcome.
+        resolves: Names looked up for calls beyond the mesh, by source and outcome.
     """
 
     peer: str
@@ -93,6 +113,9 @@ class Readings:
     firing: Mapping[str, int] = field(default_factory=dict)
     webhooks: Mapping[tuple[str, str], int] = field(default_factory=dict)
     webhook_queue: Mapping[str, int] = field(default_factory=dict)
+    registries: Mapping[str, RegistryReading] = field(default_factory=dict)
+    provider_calls: Mapping[str, int] = field(default_factory=dict)
+    resolves: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from osiris_mesh.node.credentials import CredentialFile, KeptCredentials
 from osiris_mesh.node.placing import Placing
 from osiris_mesh.node.registries import Registries
 from osiris_mesh.node.registry_news import RegistryNews, problems_of
+from osiris_mesh.node.tallies import BeyondTallies
 from osiris_mesh.registry.context import FULL, Context, parse
 from osiris_mesh.registry.guard import Guard
 from osiris_mesh.registry.health import Health
@@ -66,6 +67,7 @@ class Beyond:
         outside: Calls what only they know; for the invoker.
         metering: What calls of providers amount to.
         methods: What faces ask; there once it is registered.
+        tallies: What calls beyond the mesh came to.
     """
 
     methods: RegistryMethods
@@ -78,6 +80,7 @@ class Beyond:
         self._clock = clock
         self._rng = rng
         settings = replace(controller.settings.registry, region=controller.options.region)
+        self.tallies = BeyondTallies()
         self._mesh_context = Held("registry.context", "")
         self._allowed = Held("registry.allow_networks", ())
         self._policy = Held("registry.policy", "")
@@ -181,13 +184,29 @@ class Beyond:
 
     def resolve_now(self, text: str, now: float, context: Context = FULL) -> Resolution | None:
         """Return what a reference comes to, if that is known and fresh."""
-        return self.registries.resolver.resolve_now(text, now, context)
+        try:
+            found = self.registries.resolver.resolve_now(text, now, context)
+        except OsirisError as error:
+            self.tallies.missed(error, "cache")
+            raise
+        if found is not None:
+            self.tallies.found(found, "cache")
+        return found
 
     async def resolve(
         self, text: str, *, deadline: float, context: Context = FULL, explain: bool = False
     ) -> Resolution:
         """Return what a reference comes to."""
-        return await self.registries.resolver.resolve(text, deadline=deadline, context=context, explain=explain)
+        found = None if explain else self.resolve_now(text, self._clock.monotonic(), context)
+        if found is not None:
+            return found
+        try:
+            found = await self.registries.resolver.resolve(text, deadline=deadline, context=context, explain=explain)
+        except OsirisError as error:
+            self.tallies.missed(error, "registry")
+            raise
+        self.tallies.found(found, "registry")
+        return found
 
     async def call(
         self,
@@ -209,18 +228,24 @@ class Beyond:
 
     def began(self, provider: Provider) -> bool:
         """Note the start of a call."""
-        return self.health.began(provider)
+        began = self.health.began(provider)
+        if not began:
+            self.tallies.calls["left_alone"] += 1
+        return began
 
     def abandoned(self, provider: Provider) -> None:
         """Note that a call ended without saying anything about the provider."""
+        self.tallies.calls["abandoned"] += 1
         self.health.abandoned(provider)
 
     def answered(self, provider: Provider, seconds: float) -> None:
         """Note that a call was answered."""
+        self.tallies.calls["answered"] += 1
         self.health.answered(provider, seconds)
 
     def failed(self, provider: Provider) -> None:
         """Note that a call was not answered."""
+        self.tallies.calls["failed"] += 1
         self.health.failed(provider)
 
     def response_ms(self, provider: Provider) -> float:

@@ -263,6 +263,9 @@ class Hooks:
             firing=Counter(alert for alert, _ in self._alerts.firing()),
             webhooks=self.webhooks.counts(),
             webhook_queue=self.webhooks.waiting(),
+            registries=node.beyond.registries.readings(),
+            provider_calls=node.beyond.tallies.by_outcome(),
+            resolves=node.beyond.tallies.by_source(),
         )
 
 

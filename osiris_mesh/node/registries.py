@@ -22,6 +22,7 @@ from osiris_mesh.errors import (
     UsageError,
 )
 from osiris_mesh.function.name import FunctionName
+from osiris_mesh.gateway.readings import RegistryReading
 from osiris_mesh.identity.keys import KeyPair
 from osiris_mesh.node import allocator
 from osiris_mesh.node.options import write_private
@@ -490,6 +491,20 @@ class Registries:
                     each.registry.expires_ms,
                     bool(entry.option("renew_key")),
                     each.registry.trust.evidence,
+                )
+            )
+        return found
+
+    def readings(self) -> dict[str, RegistryReading]:
+        """Return what metrics tell of every registry, by name."""
+        found: dict[str, RegistryReading] = {}
+        for entry in self._roster.entries:
+            each = self._open.get(entry.name)
+            found[entry.name] = (
+                RegistryReading()
+                if each is None
+                else RegistryReading(
+                    each.registry.names, not each.keeper.failed, each.keeper.failures, each.registry.trust.refused
                 )
             )
         return found

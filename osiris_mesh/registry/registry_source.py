@@ -127,6 +127,8 @@ class Keeper:
         self._tell = tell
         self.failed = ""
         """Why the last fetch failed; empty: it did not."""
+        self.failures = 0
+        """Fetches that failed."""
         self._registry = registry
         self._memory = memory
         self._questions = questions
@@ -155,6 +157,7 @@ class Keeper:
                 except Exception as error:  # noqa: BLE001 - a defect met once must not end the fetching of a registry
                     failures += 1
                     self.failed = f"{type(error).__name__}: {error}"
+                    self.failures += 1
                     _log.exception("registry_defect", extra={"registry": self._registry.name})
                 pause = min(self._every * 2.0 ** min(failures, 16), max(_LONGEST_S, self._every))
                 self._wake.clear()
@@ -179,6 +182,7 @@ class Keeper:
         except OsirisError as error:
             # Whoever asked is told; so is who looks at the list of registries later.
             self.failed = str(error)
+            self.failures += 1
             raise
         if self.failed:
             self.failed = ""

@@ -77,6 +77,8 @@ class Trust:
         self.registry = ""
         self.changed = False
         """Something new is to be saved; whoever saves sets it to False."""
+        self.refused = 0
+        """How often something was refused since this object was made."""
         self._root: RootStanding | None = None
         self._vendors: dict[str, KeysStanding] = {}
         self._domains: dict[str, tuple[Delegation, int]] = {}
@@ -322,6 +324,7 @@ class Trust:
         found = Evidence(reason, subject, what, now_ms, known, tuple(item.line for item in lines))
         rest = [item for item in self._evidence if (item.reason, item.subject) != (reason, subject)]
         self._evidence = [*rest, found][-MAX_EVIDENCE:]
+        self.refused += 1
         self.changed = True
 
     # --- within ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from osiris_mesh.gateway.events import EVENTS
-from osiris_mesh.gateway.readings import Demand, Readings
+from osiris_mesh.gateway.readings import Demand, Readings, RegistryReading
 from osiris_mesh.gossip.load import Load
 from osiris_mesh.invoke.meter import Meter
 
@@ -44,6 +44,9 @@ def full(functions: int = 3) -> Readings:
         firing={"error-rate": 2},
         webhooks={("ops", "delivered"): 7, ("ops", "failed"): 0},
         webhook_queue={"ops": 1},
+        registries={"team": RegistryReading(40, up=True, failures=2, refused=3), "gone": RegistryReading()},
+        provider_calls={"answered": 8, "failed": 1},
+        resolves={("cache", "ok"): 9, ("registry", "unknown"): 1},
     )
 
 

@@ -47,6 +47,14 @@ def test_values() -> None:
     assert seen["osiris_gossip_dropped_total", ("strangers",)] == 1
     assert ("osiris_gossip_dropped_total", ("queued",)) not in seen
     assert seen["osiris_webhook_deliveries_total", ("delivered", "ops")] == 7
+    assert seen["osiris_registry_up", ("team",)] == 1
+    assert seen["osiris_registry_up", ("gone",)] == 0
+    assert seen["osiris_registry_names", ("team",)] == 40
+    assert seen["osiris_registry_fetch_failures_total", ("team",)] == 2
+    assert seen["osiris_registry_refused_total", ("team",)] == 3
+    assert seen["osiris_resolve_total", ("unknown", "registry")] == 1
+    assert seen["osiris_resolve_total", ("ok", "cache")] == 9
+    assert seen["osiris_provider_calls_total", ("answered",)] == 8
     assert seen["osiris_node_info", ("n1", "12D3KooWMe", "1.2.3")] == 1
     assert not any(OTHER in labels for _, labels in seen)
 
