@@ -144,8 +144,9 @@ def test_the_loss_of_the_leader_is_told_by_its_successor(mesh: Mesh, receiver: R
 def test_settings_take_effect_and_a_failed_deployment_is_told(mesh: Mesh, tmp_path: Path, receiver: Receiver) -> None:
     node = mesh.init()
     node.ok("config", "set", "log.level", "debug")
-    node.ok("config", "set", "alert.disk-any", "node.disk_free > 1KiB")
+    # First who is told, then what: an alert that fired before is told to nobody.
     node.ok("config", "set", "webhook.ops.url", receiver.url)
+    node.ok("config", "set", "alert.disk-any", "node.disk_free > 1KiB")
     fired = wait_until(lambda: receiver.told("alert.firing"), what="the alert fired")
     assert fired[0]["fields"]["alert"] == "disk-any"
     node.ok("config", "reset", "alert.disk-any")
